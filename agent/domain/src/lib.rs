@@ -1,0 +1,9 @@
+//! What Trimtab knows and decides about a node: pure data and pure functions.
+//!
+//! Nothing here performs IO, waits, reads a clock or draws a random number, so every decision can be replayed.
+
+pub mod cpuset;
+pub mod hint;
+pub mod plan;
+pub mod spec;
+pub mod workload;

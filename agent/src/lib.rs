@@ -1,0 +1,1 @@
+//! Trimtab: one small daemon that holds a Kubernetes node at what a profile says.

@@ -1,0 +1,3 @@
+//! Entry point of the `trimtab` program: flags, logging, exit code.
+
+fn main() {}
