@@ -1,5 +1,9 @@
 //! NUMA masks and topology hints: the words in which the resource managers speak to one another.
 
+mod provider;
+
+pub use provider::{HintList, ProviderHints, ResourceHints};
+
 use std::fmt;
 
 /// A set of NUMA node ids 0–63; ordered by its integer value (bit *i* is node *i*).
@@ -71,6 +75,13 @@ impl fmt::Debug for NumaMask {
     }
 }
 
+impl FromIterator<u32> for NumaMask {
+    /// Ids above 63 are left out: the caller has refused such a machine before.
+    fn from_iter<I: IntoIterator<Item = u32>>(nodes: I) -> Self {
+        nodes.into_iter().filter_map(Self::single).fold(Self::EMPTY, Self::union)
+    }
+}
+
 /// Where a resource could come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TopologyHint {
@@ -78,4 +89,17 @@ pub struct TopologyHint {
     pub affinity: Option<NumaMask>,
     /// As few nodes as an empty machine would need.
     pub preferred: bool,
+}
+
+impl TopologyHint {
+    /// "Anywhere, and that is as good as it gets": the hint of a provider without an opinion.
+    pub const ANY: Self = Self { affinity: None, preferred: true };
+    /// "Nowhere": stands for an empty hint list, and for a container without a stored hint.
+    pub const NONE: Self = Self { affinity: None, preferred: false };
+
+    /// A hint with a mask.
+    #[must_use]
+    pub const fn new(affinity: NumaMask, preferred: bool) -> Self {
+        Self { affinity: Some(affinity), preferred }
+    }
 }

@@ -4,6 +4,7 @@
 
 pub mod cpuset;
 pub mod hint;
+pub mod placement;
 pub mod plan;
 pub mod spec;
 pub mod workload;

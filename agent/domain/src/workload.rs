@@ -1,5 +1,9 @@
 //! Pods and containers as the decisions need them.
 
+mod resource;
+
+pub use resource::ResourceName;
+
 use std::fmt;
 
 /// UID of a pod; for a static pod the hash of its configuration.
