@@ -1,1 +1,7 @@
 //! Trimtab: one small daemon that holds a Kubernetes node at what a profile says.
+//!
+//! Floors, from the roof down: `app` composes; `serve` answers; `subsystems` decide what to hold and `adapters`
+//! reach the node; [`reconcile`] and [`ports`] join the two. A room uses the floors below it only.
+
+pub mod ports;
+pub mod reconcile;

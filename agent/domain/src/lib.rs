@@ -6,5 +6,6 @@ pub mod cpuset;
 pub mod hint;
 pub mod placement;
 pub mod plan;
+pub mod record;
 pub mod spec;
 pub mod workload;

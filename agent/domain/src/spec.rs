@@ -1,1 +1,33 @@
-//! The node specification: what a validated profile asks of this node, one type per subsystem.
+//! The node specification: what a validated profile asks of this node, one section per subsystem.
+//!
+//! The types are written so that a section that is absent asks for nothing; the empty specification therefore gives
+//! back everything that was ever changed, which is what a roll-back is.
+
+pub mod cgroup;
+pub mod ip_masq;
+pub mod kernel;
+pub mod resource_managers;
+pub mod sysctls;
+
+pub use cgroup::CgroupSpec;
+pub use ip_masq::IpMasqSpec;
+pub use kernel::KernelSpec;
+pub use resource_managers::ResourceManagersSpec;
+pub use sysctls::SysctlsSpec;
+
+/// Everything that a profile asks of this node.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NodeSpec {
+    /// `metadata.name` of the profile.
+    pub name: String,
+    /// Kernel parameters below `/proc/sys`.
+    pub sysctls: SysctlsSpec,
+    /// Transparent huge pages, huge pages, modules.
+    pub kernel: KernelSpec,
+    /// cgroup driver checks.
+    pub cgroup: CgroupSpec,
+    /// CPU, memory and topology manager; `None`: nothing is pinned.
+    pub resource_managers: Option<ResourceManagersSpec>,
+    /// Masquerade rules; `None`: none are kept.
+    pub ip_masq: Option<IpMasqSpec>,
+}

@@ -1,0 +1,160 @@
+//! What the agent asks of the node: one trait per thing, implemented once in `adapters` and once as a test double.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use trimtab_domain::record::{LedgerChange, Record};
+
+/// Files of the host: `/proc`, `/sys`, `/etc`, `/var/lib`, `/run`. Paths are the host's own, absolute; the adapter
+/// puts its host root in front and never follows `..`.
+pub trait HostFiles: Send + Sync + 'static {
+    /// Whole content as text; `None` if the file (or a directory above it) does not exist.
+    ///
+    /// # Errors
+    /// [`FileError`] if it exists and cannot be read, is larger than 4 MiB, or is not UTF-8.
+    fn read(&self, path: &Path) -> Result<Option<String>, FileError>;
+
+    /// Writes an existing kernel file with a single `write(2)`; never creates one.
+    ///
+    /// # Errors
+    /// [`FileError`] with the value.
+    fn write(&self, path: &Path, value: &str) -> Result<(), FileError>;
+
+    /// Replaces or creates an ordinary file: temporary file, fsync, rename, fsync of the directory.
+    ///
+    /// # Errors
+    /// [`FileError`] with the path.
+    fn replace(&self, path: &Path, content: &str) -> Result<(), FileError>;
+
+    /// Removes a file; one that is absent is fine.
+    ///
+    /// # Errors
+    /// [`FileError`] with the path.
+    fn remove(&self, path: &Path) -> Result<(), FileError>;
+
+    /// Entries of a directory in byte order of their names; `None` if there is no such directory.
+    ///
+    /// # Errors
+    /// [`FileError`] with the path.
+    fn list(&self, directory: &Path) -> Result<Option<Vec<Entry>>, FileError>;
+
+    /// Target of a symbolic link; `None` if absent or not a link.
+    ///
+    /// # Errors
+    /// [`FileError`] with the path.
+    fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, FileError>;
+
+    /// What may be done with the file by its mode bits; `None` if absent.
+    ///
+    /// # Errors
+    /// [`FileError`] with the path.
+    fn mode(&self, path: &Path) -> Result<Option<Mode>, FileError>;
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// True for a directory (links are not followed).
+    pub is_directory: bool,
+}
+
+/// Mode bits that matter here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode {
+    /// Some read bit is set.
+    pub readable: bool,
+    /// Some write bit is set.
+    pub writable: bool,
+}
+
+/// A file of the host could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {op} {}{}", path.display(), value.as_ref().map(|v| format!(" (value {v:?})")).unwrap_or_default())]
+pub struct FileError {
+    /// `read`, `write`, `list` …
+    pub op: &'static str,
+    /// The path on the host.
+    pub path: PathBuf,
+    /// The value of a write.
+    pub value: Option<String>,
+    /// What the kernel said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// The memory that outlives the agent: what was there before, and what was ordered.
+pub trait Ledger: Send + Sync + 'static {
+    /// The records of one subsystem, by object.
+    fn records(&self, subsystem: &str) -> Vec<Record>;
+
+    /// Makes all changes durable (fsync) before it returns, or none.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; the ledger on disk is then as before.
+    fn commit(&self, subsystem: &str, changes: &[LedgerChange]) -> Result<(), LedgerError>;
+}
+
+/// The ledger could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {op} the ledger {}", path.display())]
+pub struct LedgerError {
+    /// `write`, `sync`, `rename` …
+    pub op: &'static str,
+    /// Its path.
+    pub path: PathBuf,
+    /// What the kernel said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// `IPv4` or `IPv6`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+}
+
+/// Table `nat` of the host's network namespace, through iptables.
+pub trait NatTable: Send + Sync + 'static {
+    /// The table as `iptables-save` prints it; `None` if the family is not available on this node.
+    ///
+    /// # Errors
+    /// [`NatError`] with the command and what it printed.
+    fn save(&self, family: Family) -> impl Future<Output = Result<Option<String>, NatError>> + Send;
+
+    /// Applies a text for `iptables-restore --noflush` in one transaction.
+    ///
+    /// # Errors
+    /// [`NatError`] with the command and what it printed; nothing was changed then.
+    fn restore(&self, family: Family, text: &str) -> impl Future<Output = Result<(), NatError>> + Send;
+}
+
+/// An iptables command failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{command} failed ({status}): {output}")]
+pub struct NatError {
+    /// The command line.
+    pub command: String,
+    /// Exit status or the reason why it could not be started.
+    pub status: String,
+    /// What it printed on stderr, one line.
+    pub output: String,
+    /// True if another program held the xtables lock, or the like: worth another try.
+    pub transient: bool,
+}

@@ -1,0 +1,120 @@
+//! The one pattern: observe, plan, apply, observe again, report.
+
+pub mod node_view;
+pub mod report;
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+
+use trimtab_domain::plan::Plan;
+use trimtab_domain::spec::NodeSpec;
+
+use self::report::ObjectReport;
+
+/// A part of the node that the agent holds at a desired value.
+pub trait Subsystem: Send + Sync + 'static {
+    /// Label in metrics, logs, reports and the ledger.
+    const NAME: &'static str;
+    /// Its slice of the specification.
+    type Desired: Send + Sync;
+    /// What the node (and the ledger) shows.
+    type Observed: Send + Sync;
+    /// One change, as data.
+    type Step: Step;
+
+    /// Selects this subsystem's slice.
+    fn desired(spec: &NodeSpec) -> &Self::Desired;
+
+    /// Reads the node; changes nothing.
+    ///
+    /// # Errors
+    /// [`Error`] when nothing useful could be read; an absent object is a value, not an error.
+    fn observe(&self, desired: &Self::Desired) -> impl Future<Output = Result<Self::Observed, Error>> + Send;
+
+    /// Decides; reads nothing, changes nothing, cannot fail.
+    fn plan(desired: &Self::Desired, observed: &Self::Observed) -> Plan<Self::Step>;
+
+    /// Makes one change.
+    ///
+    /// # Errors
+    /// [`Error`] with the object, the value and the cause; its class tells the engine when to try again.
+    fn apply(&self, step: &Self::Step) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// What the report shows of each object, drifted or not.
+    fn objects(desired: &Self::Desired, observed: &Self::Observed) -> Vec<ObjectReport>;
+
+    /// Where the kernel tells of drift; the engine watches these between passes. Empty: the resync alone finds it.
+    fn watches(_desired: &Self::Desired, _observed: &Self::Observed) -> Vec<Watch> {
+        Vec::new()
+    }
+
+    /// Who is known to write this object besides the agent; named when a fight is found.
+    fn likely_writer(_object: &str) -> Option<&'static str> {
+        None
+    }
+}
+
+/// One change, as data. `Display` says object, old and new value: `net.core.somaxconn: 128 -> 1024`.
+pub trait Step: fmt::Display + Clone + Send + Sync + 'static {
+    /// The object that is changed; changes of one object again and again are a fight. Ledger steps have none.
+    fn object(&self) -> Option<&str>;
+}
+
+/// A place where the kernel announces changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Watch {
+    /// Content of a file changes (inotify `IN_MODIFY`), or the file goes away.
+    File(PathBuf),
+    /// Entries of a directory appear, vanish or are renamed.
+    Directory(PathBuf),
+    /// Any nf_tables transaction in this network namespace (netlink group `NFNLGRP_NFTABLES`).
+    Netfilter,
+}
+
+/// A failure of a subsystem, with the class that tells the engine what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Error {
+    /// Whether trying again soon makes sense.
+    pub class: Class,
+    /// The deed and the object.
+    pub what: String,
+    /// The cause; the chain is printed once, at the edge.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// When a failed step or read is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Soon, with growing, jittered pauses.
+    Transient,
+    /// Not before the specification changes or the next resync.
+    Terminal,
+}
+
+impl Error {
+    /// A failure that may pass by itself.
+    pub fn transient(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { class: Class::Transient, what: what.into(), source: Some(source.into()) }
+    }
+
+    /// A failure that stays until something else changes.
+    pub fn terminal(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { class: Class::Terminal, what: what.into(), source: Some(source.into()) }
+    }
+
+    /// The whole chain of causes in one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.what.clone();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}

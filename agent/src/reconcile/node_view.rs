@@ -1,0 +1,63 @@
+//! Who holds which CPUs and which memory: what the subsystem `pinning` shows beside its report.
+
+use trimtab_domain::workload::{ContainerId, PodUid, QosClass};
+
+/// The workloads of the node and what they hold; made anew after each pass, never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeView {
+    /// Pods in byte order of namespace, name, uid.
+    pub pods: Vec<PodView>,
+    /// CPUs that could be given out exclusively on the empty node, ascending; empty under policy `none`.
+    pub allocatable_cpus: Vec<u32>,
+    /// Memory that could be given out on the empty node, by node then type; empty under policy `None`.
+    pub allocatable_memory: Vec<MemoryBlock>,
+    /// CPUs of the shared pool, ascending.
+    pub shared_cpus: Vec<u32>,
+    /// CPUs reserved for the system, ascending.
+    pub reserved_cpus: Vec<u32>,
+    /// Why nothing is written although a policy is set; `None`: pins are enforced.
+    pub observe_only: Option<String>,
+}
+
+/// One pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodView {
+    /// Its uid (for a static pod the hash of its configuration).
+    pub uid: PodUid,
+    /// Its name; the uid where no local source knows the name.
+    pub name: String,
+    /// Its namespace; empty where no local source knows it.
+    pub namespace: String,
+    /// Its QoS class.
+    pub qos: QosClass,
+    /// Its running containers, sandbox left out.
+    pub containers: Vec<ContainerView>,
+}
+
+/// One container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerView {
+    /// Its name; the id where no local source knows the name.
+    pub name: String,
+    /// Id given by the runtime.
+    pub id: ContainerId,
+    /// CPUs that only this container may use, ascending; empty: it runs in the shared pool.
+    pub exclusive_cpus: Vec<u32>,
+    /// Memory blocks that it holds; empty without memory pinning.
+    pub memory: Vec<MemoryBlock>,
+    /// CPUs that the kernel lets it use now, in list form.
+    pub effective_cpus: String,
+    /// NUMA nodes that the kernel lets it use now, in list form.
+    pub effective_mems: String,
+}
+
+/// Memory of one type from a set of NUMA nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryBlock {
+    /// `memory`, `hugepages-2Mi` …
+    pub memory_type: String,
+    /// Bytes in total over all nodes.
+    pub size_bytes: u64,
+    /// NUMA node ids, ascending.
+    pub numa_nodes: Vec<u32>,
+}
