@@ -6,6 +6,8 @@ pub mod cpuset;
 pub mod hint;
 pub mod placement;
 pub mod plan;
+pub mod quantity;
 pub mod record;
 pub mod spec;
+pub mod sysctl;
 pub mod workload;
