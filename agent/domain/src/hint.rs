@@ -1,8 +1,18 @@
 //! NUMA masks and topology hints: the words in which the resource managers speak to one another.
 
+mod intersections;
+mod merge;
+mod order;
+mod policy;
 mod provider;
+#[cfg(test)]
+mod tests;
+mod topology_manager;
 
+pub use order::{Distances, MaskOrder};
+pub use policy::{MergedHint, TopologyPolicy};
 pub use provider::{HintList, ProviderHints, ResourceHints};
+pub use topology_manager::{TopologyConfig, TopologyConfigError, TopologyManager, TopologyScope};
 
 use std::fmt;
 
