@@ -7,6 +7,7 @@ pub mod hint;
 pub mod placement;
 pub mod plan;
 pub mod quantity;
+pub mod quote;
 pub mod record;
 pub mod spec;
 pub mod sysctl;

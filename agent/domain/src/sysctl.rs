@@ -1,5 +1,11 @@
 //! Kernel parameters by name: what a pod may set, and how a name is spelled.
 
+mod admission;
+mod safe;
+
+pub use admission::{HostNamespaces, Namespace, PatternError, SysctlAllowlist, SysctlForbidden, SysctlPattern};
+pub use safe::{KernelVersion, SAFE_SYSCTLS, SafeSysctl, safe_sysctls};
+
 /// A sysctl name in dot form, as the kubelet compares it.
 ///
 /// The first separator decides: with a dot first the name is kept; with a slash first every slash becomes a dot and

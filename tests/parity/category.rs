@@ -1,0 +1,57 @@
+//! The known categories of cases, and how each is judged.
+
+use std::fmt::Debug;
+
+use serde_json::Value;
+
+use crate::machine::Machines;
+use crate::{sysctl, texts};
+
+/// Replays one case.
+pub(crate) type Judge = fn(&Value, &Machines) -> Verdict;
+
+/// Nothing if the decision is the recorded one.
+pub(crate) type Verdict = Result<(), Mismatch>;
+
+/// The recorded decision and the one that was made.
+#[derive(Debug)]
+pub(crate) struct Mismatch {
+    pub(crate) expected: String,
+    pub(crate) got: String,
+}
+
+/// Categories that are accepted without being run: they come with the masquerade subsystem.
+pub(crate) const LATER: [&str; 2] = ["ipmasq", "ipmasq-packets"];
+
+/// How a category (the base name of its file) is judged; absent for an unknown one.
+pub(crate) fn judge(category: &str) -> Option<Judge> {
+    Some(match category {
+        "cpuset_parse" => texts::cpuset,
+        "sysctl" => sysctl::judge,
+        "cpu_assignment"
+        | "cpu_assignment_hangs"
+        | "cpu_hints"
+        | "hints_merge"
+        | "scenarios"
+        | "scenarios_podlevel"
+        | "write"
+        | "load"
+        | "files"
+        | "reserved_memory" => missing,
+        _ => return None,
+    })
+}
+
+fn missing(_: &Value, _: &Machines) -> Verdict {
+    Err(Mismatch { expected: "a decision".to_owned(), got: "not built yet".to_owned() })
+}
+
+/// Compares what was recorded with what was decided.
+pub(crate) fn same<T: PartialEq + Debug + ?Sized>(expected: &T, got: &T) -> Verdict {
+    if expected == got { Ok(()) } else { Err(Mismatch { expected: format!("{expected:?}"), got: format!("{got:?}") }) }
+}
+
+/// The case is not in the documented form.
+pub(crate) fn malformed(what: &str) -> Mismatch {
+    Mismatch { expected: "a case in the documented form".to_owned(), got: what.to_owned() }
+}
