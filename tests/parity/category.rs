@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde_json::Value;
 
 use crate::machine::Machines;
-use crate::{sysctl, texts};
+use crate::{merge, sysctl, texts};
 
 /// Replays one case.
 pub(crate) type Judge = fn(&Value, &Machines) -> Verdict;
@@ -27,11 +27,11 @@ pub(crate) const LATER: [&str; 2] = ["ipmasq", "ipmasq-packets"];
 pub(crate) fn judge(category: &str) -> Option<Judge> {
     Some(match category {
         "cpuset_parse" => texts::cpuset,
+        "hints_merge" => merge::judge,
         "sysctl" => sysctl::judge,
         "cpu_assignment"
         | "cpu_assignment_hangs"
         | "cpu_hints"
-        | "hints_merge"
         | "scenarios"
         | "scenarios_podlevel"
         | "write"

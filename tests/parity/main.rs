@@ -13,6 +13,7 @@
 
 mod category;
 mod machine;
+mod merge;
 mod runner;
 mod sysctl;
 mod texts;
