@@ -3,5 +3,6 @@
 //! Floors, from the roof down: `app` composes; `serve` answers; `subsystems` decide what to hold and `adapters`
 //! reach the node; [`reconcile`] and [`ports`] join the two. A room uses the floors below it only.
 
+pub mod adapters;
 pub mod ports;
 pub mod reconcile;

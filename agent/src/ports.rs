@@ -3,6 +3,9 @@
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
 
 use trimtab_domain::record::{LedgerChange, Record};
 
@@ -157,4 +160,25 @@ pub struct NatError {
     pub output: String,
     /// True if another program held the xtables lock, or the like: worth another try.
     pub transient: bool,
+}
+
+/// A place where the kernel announces changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Watch {
+    /// Content of a file changes (inotify `IN_MODIFY`), or the file goes away.
+    File(PathBuf),
+    /// Entries of a directory appear, vanish or are renamed.
+    Directory(PathBuf),
+    /// Any nf_tables transaction in this network namespace (netlink group `NFNLGRP_NFTABLES`).
+    Netfilter,
+}
+
+/// Where the kernel announces that something changed.
+pub trait DriftEvents: Send + Sync + 'static {
+    /// What wakes this subsystem.
+    fn subscribe(&self, subsystem: &'static str) -> Arc<Notify>;
+
+    /// Replaces the places that are watched for this subsystem. A place that cannot be watched (absent, or the
+    /// system's limit is reached) is left to the resync; the adapter logs that once.
+    fn watch(&self, subsystem: &'static str, watches: &[Watch]);
 }

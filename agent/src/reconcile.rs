@@ -1,14 +1,20 @@
 //! The one pattern: observe, plan, apply, observe again, report.
 
+pub mod backoff;
+pub mod board;
+pub mod engine;
+pub mod fight;
 pub mod node_view;
+pub mod pass;
 pub mod report;
 
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 
 use trimtab_domain::plan::Plan;
 use trimtab_domain::spec::NodeSpec;
+
+pub use crate::ports::Watch;
 
 use self::report::ObjectReport;
 
@@ -57,19 +63,14 @@ pub trait Subsystem: Send + Sync + 'static {
 
 /// One change, as data. `Display` says object, old and new value: `net.core.somaxconn: 128 -> 1024`.
 pub trait Step: fmt::Display + Clone + Send + Sync + 'static {
-    /// The object that is changed; changes of one object again and again are a fight. Ledger steps have none.
+    /// The object that is changed; repairs of one object again and again are a fight. Ledger steps have none.
     fn object(&self) -> Option<&str>;
-}
 
-/// A place where the kernel announces changes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Watch {
-    /// Content of a file changes (inotify `IN_MODIFY`), or the file goes away.
-    File(PathBuf),
-    /// Entries of a directory appear, vanish or are renamed.
-    Directory(PathBuf),
-    /// Any nf_tables transaction in this network namespace (netlink group `NFNLGRP_NFTABLES`).
-    Netfilter,
+    /// True if the step brings back what had been ordered before under the same profile, false if the order itself is
+    /// new (a container that started, a shared pool that shrank).
+    fn is_repair(&self) -> bool {
+        true
+    }
 }
 
 /// A failure of a subsystem, with the class that tells the engine what to do.

@@ -1,0 +1,5 @@
+//! The ports on a real node. Adapters do not see one another, nor the subsystems.
+
+pub mod drift;
+pub mod instance_lock;
+pub mod ledger;

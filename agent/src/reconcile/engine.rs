@@ -1,0 +1,295 @@
+//! The one loop: when a subsystem is passed over, how soon again, and what is told of it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span, warn};
+use trimtab_domain::spec::NodeSpec;
+
+use super::backoff::{Backoff, spread};
+use super::board::Board;
+use super::fight::Fights;
+use super::pass::{self, Outcome, Preview};
+use super::report::{Fight, State, SubsystemReport, Trigger};
+use super::{Class, Error, Subsystem};
+use crate::ports::DriftEvents;
+
+/// Shortest time between the starts of two passes that drift events ask for.
+const DRIFT_GAP: Duration = Duration::from_millis(10);
+/// The gap grows to this while events keep coming although nothing has drifted.
+const LONGEST_DRIFT_GAP: Duration = Duration::from_secs(1);
+
+/// The specification in force and its number.
+#[derive(Debug, Clone)]
+pub struct SpecInForce {
+    /// Counts the good profiles since the agent started; from 1.
+    pub generation: u64,
+    /// What is asked of the node.
+    pub spec: Arc<NodeSpec>,
+}
+
+/// What every subsystem's loop shares.
+#[derive(Clone)]
+pub struct Context {
+    /// The specification; `None` until a good profile is known, and then nothing is touched.
+    pub spec: watch::Receiver<Option<SpecInForce>>,
+    /// Where reports go.
+    pub board: Arc<Board>,
+    /// Where the kernel's events come from.
+    pub drift: Arc<dyn DriftEvents>,
+    /// Time between two passes when nothing happens.
+    pub resync: Duration,
+    /// Ends the loop after the step in hand.
+    pub cancel: CancellationToken,
+}
+
+/// A subsystem behind one type, so that the composition root can hold them in one list.
+pub trait Held: Send + Sync {
+    /// The subsystem's name.
+    fn name(&self) -> &'static str;
+    /// Holds it until the context is cancelled.
+    fn run(self: Box<Self>, context: Context) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Plans without a change.
+    fn preview<'a>(&'a self, spec: &'a NodeSpec) -> Pin<Box<dyn Future<Output = Result<Preview, Error>> + Send + 'a>>;
+    /// One pass, for commands that act once.
+    fn settle<'a>(
+        &'a self,
+        spec: &'a NodeSpec,
+        cancel: &'a CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+}
+
+/// Wraps a subsystem for the composition root.
+#[must_use]
+pub fn held<S: Subsystem>(subsystem: S) -> Box<dyn Held> {
+    Box::new(Holder(subsystem))
+}
+
+struct Holder<S>(S);
+
+impl<S: Subsystem> Held for Holder<S> {
+    fn name(&self) -> &'static str {
+        S::NAME
+    }
+
+    fn run(self: Box<Self>, context: Context) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(Runner::new(self.0, context).run())
+    }
+
+    fn preview<'a>(&'a self, spec: &'a NodeSpec) -> Pin<Box<dyn Future<Output = Result<Preview, Error>> + Send + 'a>> {
+        Box::pin(pass::preview(&self.0, S::desired(spec)))
+    }
+
+    fn settle<'a>(
+        &'a self,
+        spec: &'a NodeSpec,
+        cancel: &'a CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+        Box::pin(pass::run(&self.0, S::desired(spec), |_| false, cancel))
+    }
+}
+
+struct Runner<S> {
+    subsystem: S,
+    context: Context,
+    wake: Arc<Notify>,
+    report: SubsystemReport,
+    fights: Fights,
+    backoff: Backoff,
+    drift_gap: Duration,
+}
+
+impl<S: Subsystem> Runner<S> {
+    fn new(subsystem: S, context: Context) -> Self {
+        let wake = context.drift.subscribe(S::NAME);
+        Self {
+            subsystem,
+            context,
+            wake,
+            report: SubsystemReport::pending(S::NAME),
+            fights: Fights::default(),
+            backoff: Backoff::default(),
+            drift_gap: DRIFT_GAP,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut trigger = Trigger::Start;
+        while !self.context.cancel.is_cancelled() {
+            let in_force = self.context.spec.borrow_and_update().clone();
+            let Some(in_force) = in_force else { if self.wait_for_profile().await { continue } else { break } };
+            let started = Instant::now();
+            let retry = self.pass(trigger, &in_force).await;
+            trigger = match self.next_trigger(started, retry).await {
+                Some(trigger) => trigger,
+                None => break,
+            };
+        }
+        self.context.drift.watch(S::NAME, &[]);
+    }
+
+    /// True once there may be a profile, false when the agent ends.
+    async fn wait_for_profile(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.context.cancel.cancelled() => false,
+            changed = self.context.spec.changed() => changed.is_ok(),
+        }
+    }
+
+    /// Runs a pass and publishes its report; returns when to try again after a failure.
+    async fn pass(&mut self, trigger: Trigger, in_force: &SpecInForce) -> Option<Duration> {
+        let generation = in_force.generation;
+        let same_wish = self.report.generation == generation && self.report.state != State::Pending;
+        if !same_wish {
+            self.fights.clear();
+            self.backoff.succeeded();
+        }
+        let held_before = same_wish && self.report.last_error.is_none();
+        let started = Instant::now();
+        let outcome = {
+            let fights = &self.fights;
+            let span = info_span!("pass", subsystem = S::NAME, generation, trigger = trigger.as_str());
+            pass::run(
+                &self.subsystem,
+                S::desired(&in_force.spec),
+                |object| fights.holds(object, started),
+                &self.context.cancel,
+            )
+            .instrument(span)
+            .await
+        };
+        let now = Instant::now();
+        if held_before {
+            for object in &outcome.repaired {
+                self.fights.repaired(object, now);
+            }
+            self.report.totals.drift_found += u64::try_from(outcome.repaired.len()).unwrap_or(u64::MAX);
+        }
+        self.fights.forget_quiet(now);
+        self.drift_gap = if outcome.steps.is_empty() && trigger == Trigger::Drift {
+            (self.drift_gap * 2).min(LONGEST_DRIFT_GAP)
+        } else {
+            DRIFT_GAP
+        };
+        if outcome.failures.is_empty() || !outcome.watches.is_empty() {
+            self.context.drift.watch(S::NAME, &outcome.watches);
+        }
+        let retry = match outcome.class() {
+            None => {
+                self.backoff.succeeded();
+                None
+            }
+            Some(Class::Transient) => Some(self.backoff.failed()),
+            Some(Class::Terminal) => None,
+        };
+        self.tell(trigger, generation, now.duration_since(started), outcome);
+        retry
+    }
+
+    fn tell(&mut self, trigger: Trigger, generation: u64, took: Duration, outcome: Outcome) {
+        let now = SystemTime::now();
+        let error = outcome.error();
+        let observed = error.is_none() || !outcome.objects.is_empty();
+        let report = &mut self.report;
+        report.generation = generation;
+        report.trigger = Some(trigger);
+        report.last_pass = Some(now);
+        report.last_duration = took;
+        report.totals.passes += 1;
+        report.totals.failed_passes += u64::from(error.is_some());
+        let failed = outcome.steps.iter().filter(|step| step.error.is_some()).count();
+        report.totals.steps_failed += u64::try_from(failed).unwrap_or(u64::MAX);
+        report.totals.steps_done += u64::try_from(outcome.steps.len() - failed).unwrap_or(u64::MAX);
+        if !outcome.steps.is_empty() {
+            report.last_change = Some(now);
+            report.steps = outcome.steps;
+        }
+        if observed {
+            log_news(S::NAME, report, &outcome.refusals, &outcome.findings);
+            report.refusals = outcome.refusals;
+            report.findings = outcome.findings;
+            report.objects = outcome.objects;
+        }
+        if error.is_none() {
+            report.last_success = Some(now);
+        } else if report.last_error != error {
+            warn!(subsystem = S::NAME, error, "the pass failed");
+        }
+        report.last_error = error;
+        let clock = Instant::now();
+        report.fights = self
+            .fights
+            .in_force()
+            .map(|fight| Fight {
+                likely_writer: S::likely_writer(&fight.object).map(str::to_owned),
+                held_until: now + fight.until.saturating_duration_since(clock),
+                object: fight.object,
+                rewrites: fight.rewrites,
+            })
+            .collect();
+        report.state = match (&report.last_error, report.fights.is_empty()) {
+            (Some(_), _) => State::Failing,
+            (None, false) => State::Fighting,
+            (None, true) => State::Converged,
+        };
+        for fight in &report.fights {
+            if !outcome.held.contains(&fight.object) && outcome.repaired.contains(&fight.object) {
+                let writer = fight.likely_writer.as_deref().unwrap_or("unknown");
+                warn!(subsystem = S::NAME, object = fight.object, writer, "another program keeps changing it back");
+            }
+        }
+        self.context.board.publish(report.clone());
+    }
+
+    /// Waits for whatever asks for the next pass; `None` when the agent ends.
+    async fn next_trigger(&mut self, started: Instant, retry: Option<Duration>) -> Option<Trigger> {
+        let now = Instant::now();
+        let resync = now + self.context.resync - self.context.resync / 10 + spread(self.context.resync / 5);
+        let again = retry.map(|pause| now + pause).into_iter().chain(self.fights.next_end(now)).min();
+        let deadline = again.map_or(resync, |again| again.min(resync));
+        let on_time = if deadline < resync { Trigger::Retry } else { Trigger::Resync };
+        let trigger = tokio::select! {
+            biased;
+            () = self.context.cancel.cancelled() => return None,
+            changed = self.context.spec.changed() => match changed {
+                Ok(()) => return Some(Trigger::Profile),
+                Err(_) => return None,
+            },
+            () = self.wake.notified() => Trigger::Drift,
+            () = tokio::time::sleep_until(deadline) => on_time,
+        };
+        if trigger == Trigger::Drift {
+            // Never spin: whoever writes without a pause is met at a bounded rate.
+            tokio::select! {
+                () = tokio::time::sleep_until(started + self.drift_gap) => {}
+                () = self.context.cancel.cancelled() => return None,
+            }
+        } else {
+            self.drift_gap = DRIFT_GAP;
+        }
+        Some(trigger)
+    }
+}
+
+/// Logs refusals and findings once, when they appear.
+fn log_news(
+    subsystem: &'static str,
+    before: &SubsystemReport,
+    refusals: &[trimtab_domain::plan::Refusal],
+    findings: &[trimtab_domain::plan::Finding],
+) {
+    for refusal in refusals.iter().filter(|refusal| !before.refusals.contains(refusal)) {
+        let (object, cause) = (&refusal.object, refusal.cause.as_str());
+        warn!(subsystem, object, cause, wish = refusal.wish, "refused: {}", refusal.detail);
+    }
+    for finding in findings.iter().filter(|finding| !before.findings.contains(finding)) {
+        let (object, code) = (&finding.object, finding.code);
+        warn!(subsystem, object, code, remedy = finding.remedy, "{}", finding.message);
+    }
+}

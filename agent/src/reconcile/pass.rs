@@ -1,0 +1,187 @@
+//! One pass over one subsystem: observe, plan, apply stage by stage, observe and plan again.
+//!
+//! Nothing is decided here. What the second plan still wants, beyond the steps that failed, did not take effect; there
+//! is no other verification.
+
+use std::collections::BTreeSet;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use trimtab_domain::plan::{Finding, Plan, Refusal};
+
+use super::report::{ObjectReport, StepReport};
+use super::{Class, Error, Step, Subsystem, Watch};
+
+/// What a pass found and did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The steps made or tried, in order.
+    pub steps: Vec<StepReport>,
+    /// The objects of the steps that brought back what others had changed.
+    pub repaired: Vec<String>,
+    /// Objects that were left alone because of a fight.
+    pub held: Vec<String>,
+    /// Wishes not granted, of the last plan.
+    pub refusals: Vec<Refusal>,
+    /// Findings of the last plan.
+    pub findings: Vec<Finding>,
+    /// Objects as last observed.
+    pub objects: Vec<ObjectReport>,
+    /// Where the kernel announces changes.
+    pub watches: Vec<Watch>,
+    /// Failures with their class; empty: the pass succeeded.
+    pub failures: Vec<Failure>,
+}
+
+/// A failure of a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// When to try again.
+    pub class: Class,
+    /// The chain of causes.
+    pub text: String,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self { class: error.class, text: error.chain() }
+    }
+}
+
+impl Outcome {
+    /// The failures as one line, `None` if there was none.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        let texts: Vec<&str> = self.failures.iter().map(|failure| failure.text.as_str()).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    }
+
+    /// The class of the pass as a whole: transient as soon as one failure is.
+    #[must_use]
+    pub fn class(&self) -> Option<Class> {
+        if self.failures.iter().any(|failure| failure.class == Class::Transient) {
+            Some(Class::Transient)
+        } else {
+            self.failures.first().map(|failure| failure.class)
+        }
+    }
+}
+
+/// What a pass would do.
+#[derive(Debug, Default)]
+pub struct Preview {
+    /// The steps as text, in order.
+    pub steps: Vec<String>,
+    /// Wishes not granted.
+    pub refusals: Vec<Refusal>,
+    /// What a person should know.
+    pub findings: Vec<Finding>,
+}
+
+/// Observes and plans; changes nothing.
+///
+/// # Errors
+/// The subsystem's own, when the node could not be read.
+pub async fn preview<S: Subsystem>(subsystem: &S, desired: &S::Desired) -> Result<Preview, Error> {
+    let observed = subsystem.observe(desired).await?;
+    let plan = S::plan(desired, &observed);
+    let steps = plan.steps().map(ToString::to_string).collect();
+    Ok(Preview { steps, refusals: plan.refusals, findings: plan.findings })
+}
+
+/// Runs one pass. `holds` tells which objects must be left alone; after `cancel` no further step is begun.
+pub async fn run<S: Subsystem>(
+    subsystem: &S,
+    desired: &S::Desired,
+    holds: impl Fn(&str) -> bool + Send + Sync,
+    cancel: &CancellationToken,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let observed = match subsystem.observe(desired).await {
+        Ok(observed) => observed,
+        Err(error) => {
+            outcome.failures.push(Failure::from(&error));
+            return outcome;
+        }
+    };
+    let plan = without_held(S::plan(desired, &observed), &holds, &mut outcome.held);
+    if plan.is_empty() {
+        conclude::<S>(&mut outcome, desired, &observed, plan);
+        return outcome;
+    }
+    let failed = apply(subsystem, &plan, cancel, &mut outcome).await;
+    match subsystem.observe(desired).await {
+        Ok(observed) => {
+            let rest = without_held(S::plan(desired, &observed), &holds, &mut Vec::new());
+            let stayed: Vec<String> = rest.steps().map(ToString::to_string).filter(|s| !failed.contains(s)).collect();
+            // After a failure later stages were not begun, so what they wanted is still wanted.
+            if !stayed.is_empty() && outcome.failures.is_empty() && !cancel.is_cancelled() {
+                let text = format!("the node does not show what was written; still wanted: {}", stayed.join(", "));
+                outcome.failures.push(Failure { class: Class::Transient, text });
+            }
+            conclude::<S>(&mut outcome, desired, &observed, rest);
+        }
+        Err(error) => outcome.failures.push(Failure::from(&error)),
+    }
+    outcome
+}
+
+/// Executes the plan; returns the texts of the steps that failed.
+async fn apply<S: Subsystem>(
+    subsystem: &S,
+    plan: &Plan<S::Step>,
+    cancel: &CancellationToken,
+    outcome: &mut Outcome,
+) -> BTreeSet<String> {
+    let mut failed = BTreeSet::new();
+    for stage in &plan.stages {
+        for chain in &stage.chains {
+            for step in chain {
+                if cancel.is_cancelled() {
+                    return failed;
+                }
+                let text = step.to_string();
+                match subsystem.apply(step).await {
+                    Ok(()) => {
+                        info!(subsystem = S::NAME, "{text}");
+                        outcome.repaired.extend(step.object().filter(|_| step.is_repair()).map(str::to_owned));
+                        outcome.steps.push(StepReport { step: text, error: None });
+                    }
+                    Err(error) => {
+                        warn!(subsystem = S::NAME, error = error.chain(), "failed: {text}");
+                        outcome.failures.push(Failure::from(&error));
+                        outcome.steps.push(StepReport { step: text.clone(), error: Some(error.chain()) });
+                        failed.insert(text);
+                        break;
+                    }
+                }
+            }
+        }
+        if !failed.is_empty() {
+            break;
+        }
+    }
+    failed
+}
+
+/// Takes out of each chain the first step on a held object and everything after it.
+fn without_held<T: Step>(mut plan: Plan<T>, holds: &impl Fn(&str) -> bool, held: &mut Vec<String>) -> Plan<T> {
+    for stage in &mut plan.stages {
+        for chain in &mut stage.chains {
+            if let Some(at) = chain.iter().position(|step| step.object().is_some_and(holds)) {
+                held.extend(chain.iter().skip(at).filter_map(|step| step.object().map(str::to_owned)));
+                chain.truncate(at);
+            }
+        }
+        stage.chains.retain(|chain| !chain.is_empty());
+    }
+    plan.stages.retain(|stage| !stage.chains.is_empty());
+    plan
+}
+
+fn conclude<S: Subsystem>(outcome: &mut Outcome, desired: &S::Desired, observed: &S::Observed, plan: Plan<S::Step>) {
+    outcome.objects = S::objects(desired, observed);
+    outcome.watches = S::watches(desired, observed);
+    outcome.refusals = plan.refusals;
+    outcome.findings = plan.findings;
+}
