@@ -2,6 +2,7 @@
 //!
 //! Nothing here performs IO, waits, reads a clock or draws a random number, so every decision can be replayed.
 
+pub mod cpu;
 pub mod cpuset;
 pub mod hint;
 pub mod placement;
@@ -11,4 +12,5 @@ pub mod quote;
 pub mod record;
 pub mod spec;
 pub mod sysctl;
+pub mod topology;
 pub mod workload;

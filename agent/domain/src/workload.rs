@@ -1,7 +1,9 @@
 //! Pods and containers as the decisions need them.
 
+mod pod;
 mod resource;
 
+pub use pod::{Container, ContainerKind, MilliCpu, Pod, Resources};
 pub use resource::ResourceName;
 
 use std::fmt;

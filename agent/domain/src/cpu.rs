@@ -1,0 +1,273 @@
+//! The CPU manager: which containers own CPUs, which CPUs those are, and on which NUMA nodes they could be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::cpuset::{CpuSet, NO_CPUS};
+use crate::hint::{HintList, ProviderHints, TopologyHint};
+use crate::placement::AllocationError;
+use crate::topology::Machine;
+use crate::workload::{Container, Pod, PodUid, ResourceName};
+
+mod hints;
+mod options;
+mod picker;
+mod request;
+mod reservation;
+mod reuse;
+mod select;
+mod state;
+
+pub use hints::hints;
+pub use options::{CpuGates, CpuOptions, StaticPolicyError};
+pub use picker::take;
+pub use reservation::CpuReservation;
+pub use select::allocate_from;
+pub use state::{CpuState, CpuStateError};
+
+use reuse::ReusePool;
+
+/// Settings of the CPU manager, in the words of the kubelet configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CpuConfig {
+    /// `cpuManagerPolicy`: `none` or `static`.
+    pub policy: String,
+    /// `cpuManagerPolicyOptions`: name to boolean text.
+    pub options: BTreeMap<String, String>,
+    /// Which options may be used at all.
+    pub gates: CpuGates,
+    /// True with the topology manager policy `single-numa-node`, which excludes `align-by-socket`.
+    pub single_numa_node: bool,
+    /// CPUs that pods never own.
+    pub reservation: CpuReservation,
+}
+
+/// The CPU manager cannot be made; the texts are those of the kubelet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CpuConfigError {
+    /// Neither `none` nor `static`.
+    #[error("unknown policy: {0:?}")]
+    UnknownPolicy(String),
+    /// Options without the policy that has them; the text is `name:value`, joined by blanks.
+    #[error("new none policy error: None policy: received unsupported options=map[{0}]")]
+    OptionsOfNone(String),
+    /// The node reserves no CPU.
+    #[error("[cpumanager] unable to determine reserved CPU resources for static policy")]
+    NoReservation,
+    /// The node reserves zero CPUs.
+    #[error("[cpumanager] the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero")]
+    ZeroReservation,
+    /// The options, the machine or the reservation do not suit the static policy.
+    #[error("new static policy error: {0}")]
+    Static(StaticPolicyError),
+}
+
+/// What the static policy needs to know beside the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct StaticPolicy {
+    options: CpuOptions,
+    reserved: CpuSet,
+    /// Reserved CPUs with all their siblings.
+    reserved_physical: CpuSet,
+}
+
+/// The CPU manager of one machine.
+#[derive(Debug, Clone)]
+pub struct CpuManager {
+    machine: Arc<Machine>,
+    /// Absent: policy `none`, nothing is ever owned.
+    policy: Option<StaticPolicy>,
+    state: CpuState,
+    reuse: ReusePool,
+}
+
+impl CpuManager {
+    /// Makes the manager. It owns nothing until [`start`](Self::start).
+    ///
+    /// # Errors
+    /// See [`CpuConfigError`].
+    pub fn new(machine: Arc<Machine>, config: &CpuConfig) -> Result<Self, CpuConfigError> {
+        let policy = match config.policy.as_str() {
+            "none" => {
+                if !config.options.is_empty() {
+                    let options: Vec<_> = config.options.iter().map(|(k, v)| format!("{k}:{v}")).collect();
+                    return Err(CpuConfigError::OptionsOfNone(options.join(" ")));
+                }
+                None
+            }
+            "static" => {
+                let total = config.reservation.total.ok_or(CpuConfigError::NoReservation)?;
+                if total.0 == 0 {
+                    return Err(CpuConfigError::ZeroReservation);
+                }
+                Some(StaticPolicy::new(&machine, config, total.ceil()).map_err(CpuConfigError::Static)?)
+            }
+            other => return Err(CpuConfigError::UnknownPolicy(other.to_owned())),
+        };
+        Ok(Self { machine, policy, state: CpuState::default(), reuse: ReusePool::default() })
+    }
+
+    /// Takes over a restored state; [`CpuState::default`] on a new node.
+    ///
+    /// # Errors
+    /// See [`CpuStateError`]; the manager must not be used then.
+    pub fn start(&mut self, restored: CpuState) -> Result<(), CpuStateError> {
+        self.state = restored;
+        self.reuse = ReusePool::default();
+        let Some(policy) = &self.policy else { return Ok(()) };
+        let strict = policy.options.strict_reservation;
+        let all =
+            if strict { self.machine.online().difference(&policy.reserved) } else { self.machine.online().clone() };
+        self.state.validate(&all, &policy.reserved, strict)
+    }
+
+    /// The machine.
+    #[must_use]
+    pub const fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+
+    /// Who owns what now.
+    #[must_use]
+    pub const fn state(&self) -> &CpuState {
+        &self.state
+    }
+
+    /// CPUs that pods never own; empty under `none`.
+    #[must_use]
+    pub fn reserved(&self) -> &CpuSet {
+        self.policy.as_ref().map_or(&NO_CPUS, |policy| &policy.reserved)
+    }
+
+    /// Reserved CPUs with all their siblings; empty under `none`.
+    #[must_use]
+    pub fn reserved_physical(&self) -> &CpuSet {
+        self.policy.as_ref().map_or(&NO_CPUS, |policy| &policy.reserved_physical)
+    }
+
+    /// CPUs that pods can own at all; empty under `none`.
+    #[must_use]
+    pub fn allocatable(&self) -> CpuSet {
+        self.policy.as_ref().map_or_else(CpuSet::new, |policy| self.machine.online().difference(&policy.reserved))
+    }
+
+    /// Where the CPUs of a container could be.
+    #[must_use]
+    pub fn hints_for_container(&self, pod: &Pod, container: &Container) -> ProviderHints {
+        let Some(policy) = &self.policy else { return ProviderHints::NO_OPINION };
+        let count = request::wanted(pod, container);
+        if count == 0 {
+            return ProviderHints::NO_OPINION;
+        }
+        let list = match self.state.cpus_of(&pod.uid, &container.name) {
+            Some(owned) if owned.len() != count => return ProviderHints::impossible(ResourceName::Cpu),
+            Some(owned) => hints(&self.machine, owned, &NO_CPUS, count, &policy.options),
+            None => {
+                let reusable = self.reuse.of(&pod.uid);
+                hints(&self.machine, &self.available(policy), reusable, count, &policy.options)
+            }
+        };
+        ProviderHints::single(ResourceName::Cpu, HintList::from(list))
+    }
+
+    /// Where the CPUs of all containers of a pod together could be.
+    #[must_use]
+    pub fn hints_for_pod(&self, pod: &Pod) -> ProviderHints {
+        let Some(policy) = &self.policy else { return ProviderHints::NO_OPINION };
+        let count = request::wanted_by_pod(pod, |container| request::wanted(pod, container));
+        if count == 0 {
+            return ProviderHints::NO_OPINION;
+        }
+        let mut owned = CpuSet::new();
+        for container in &pod.containers {
+            if let Some(cpus) = self.state.cpus_of(&pod.uid, &container.name) {
+                if cpus.len() != request::wanted(pod, container) {
+                    return ProviderHints::impossible(ResourceName::Cpu);
+                }
+                owned.insert_all(cpus);
+            }
+        }
+        let list = if owned.len() == count {
+            hints(&self.machine, &owned, &NO_CPUS, count, &policy.options)
+        } else {
+            owned.insert_all(self.reuse.of(&pod.uid));
+            hints(&self.machine, &self.available(policy), &owned, count, &policy.options)
+        };
+        ProviderHints::single(ResourceName::Cpu, HintList::from(list))
+    }
+
+    /// Gives a container its CPUs, on the hinted nodes as far as they have them. A container that has CPUs keeps them.
+    ///
+    /// # Errors
+    /// `full-pcpus-only` cannot be kept, or too few CPUs are free; nothing has changed then.
+    pub fn allocate(&mut self, pod: &Pod, container: &Container, hint: &TopologyHint) -> Result<(), AllocationError> {
+        let Some(policy) = &self.policy else { return Ok(()) };
+        let count = request::wanted(pod, container);
+        if count == 0 {
+            return Ok(());
+        }
+        if policy.options.full_pcpus_only {
+            self.check_full_cores(policy, count)?;
+        }
+        if let Some(owned) = self.state.cpus_of(&pod.uid, &container.name) {
+            self.reuse.note(&pod.uid, container.kind, owned);
+            return Ok(());
+        }
+        let mut offered = self.available(policy);
+        offered.insert_all(self.reuse.of(&pod.uid));
+        let cpus = allocate_from(&self.machine, &offered, count, hint.affinity, &policy.options)?;
+        self.reuse.note(&pod.uid, container.kind, &cpus);
+        self.state.assign(&pod.uid, &container.name, cpus);
+        Ok(())
+    }
+
+    /// Takes its CPUs from a container; those that no other container of the pod owns are shared again.
+    pub fn remove_container(&mut self, pod: &PodUid, container: &str) {
+        if let Some(released) = self.state.unassign(pod, container) {
+            self.state.default_cpu_set.insert_all(&released);
+        }
+    }
+
+    /// Takes the CPUs of every container for which `active` is false.
+    pub fn retain_active(&mut self, active: impl Fn(&PodUid, &str) -> bool) {
+        let mut stale = Vec::new();
+        for (pod, container, _) in self.state.iter() {
+            if !active(pod, container) {
+                stale.push((pod.clone(), container.to_owned()));
+            }
+        }
+        for (pod, container) in stale {
+            self.remove_container(&pod, &container);
+        }
+    }
+
+    /// Shared CPUs that may become exclusive.
+    fn available(&self, policy: &StaticPolicy) -> CpuSet {
+        self.state.default_cpu_set.difference(&policy.reserved)
+    }
+
+    /// `full-pcpus-only`. The kubelet checks this even for a container that has its CPUs, and counts CPUs of half-free
+    /// cores; so does this.
+    fn check_full_cores(&self, policy: &StaticPolicy, requested: usize) -> Result<(), AllocationError> {
+        let cpus_per_core = self.machine.cpus_per_core();
+        if !requested.is_multiple_of(cpus_per_core) {
+            return Err(AllocationError::SmtMultiple { requested, cpus_per_core });
+        }
+        let shared = &self.state.default_cpu_set;
+        let available = shared.len() - shared.intersection_len(&policy.reserved_physical);
+        if requested > available {
+            return Err(AllocationError::SmtNotEnough { available, requested, cpus_per_core });
+        }
+        Ok(())
+    }
+}
+
+impl StaticPolicy {
+    fn new(machine: &Machine, config: &CpuConfig, count: usize) -> Result<Self, StaticPolicyError> {
+        let options = CpuOptions::parse(&config.options, config.gates)?;
+        options.check_machine(machine, config.single_numa_node)?;
+        let reserved = reservation::reserve(machine, &config.reservation.listed, count, &options)?;
+        let reserved_physical = machine.with_siblings(&reserved);
+        Ok(Self { options, reserved, reserved_physical })
+    }
+}
