@@ -4,5 +4,9 @@
 //! reach the node; [`reconcile`] and [`ports`] join the two. A room uses the floors below it only.
 
 pub mod adapters;
+pub mod cli;
+pub mod config;
+pub mod lifecycle;
 pub mod ports;
 pub mod reconcile;
+pub mod telemetry;

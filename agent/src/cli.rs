@@ -1,0 +1,149 @@
+//! The command line: what each command is for, and its exit code.
+
+pub mod output;
+pub mod plan;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{ColorChoice, DEFAULT_SOCKET, LogFormat, NodeArgs, Output, RunArgs};
+
+/// Exit codes, as `--help` lists them.
+pub mod exit {
+    /// All is well; for `plan`: nothing would change.
+    pub const OK: u8 = 0;
+    /// The command failed.
+    pub const FAILED: u8 = 1;
+    /// `plan`: something would change.
+    pub const WOULD_CHANGE: u8 = 2;
+    /// `check`: the profile is not valid; `plan`, `apply`: there is no valid profile.
+    pub const INVALID_PROFILE: u8 = 3;
+    /// `status`, `pods`: no agent answers on the socket.
+    pub const NO_AGENT: u8 = 4;
+    /// The command line is wrong (`EX_USAGE` of sysexits.h).
+    pub const USAGE: u8 = 64;
+}
+
+/// Holds a Kubernetes node at what a profile says: sysctls and other kernel knobs, cgroup driver, pinned CPUs and
+/// memory, masquerade rules.
+#[derive(Debug, Parser)]
+#[command(name = "trimtab", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Log level or filter: error, warn, info, debug, trace, or target=level,…
+    #[arg(long, global = true, value_name = "FILTER", env = "TRIMTAB_LOG", default_value = "info")]
+    pub log: String,
+
+    /// Form of the log
+    #[arg(long, global = true, value_enum, env = "TRIMTAB_LOG_FORMAT", default_value_t)]
+    pub log_format: LogFormat,
+
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub color: ColorChoice,
+}
+
+const AFTER_HELP: &str = "\
+A first look, which changes nothing:
+  trimtab check profile.yaml                 is the profile valid?
+  trimtab plan --profile profile.yaml        what would change on this node?
+
+Exit codes: 0 done (plan: nothing would change) · 1 failed · 2 plan: something would change ·
+3 no valid profile · 4 no agent answers on the socket · 64 wrong command line";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Hold this node at its profile until told to stop (what the DaemonSet runs)
+    ///
+    /// Applies the profile, then watches for drift and repairs it, and answers on the socket and over HTTP. A changed
+    /// profile is picked up at once; a bad one is refused and the last good one stays in force. SIGTERM ends it; the
+    /// node keeps its settings, `trimtab rollback` gives them back.
+    Run(RunArgs),
+
+    /// Show what would change on this node: old -> new per object; changes nothing
+    Plan(PlanArgs),
+
+    /// Apply the profile once and exit; for a node without a running agent
+    Apply(PlanArgs),
+
+    /// Show what the running agent holds, refuses and found
+    Status(ClientArgs),
+
+    /// Show which pods hold which CPUs and memory
+    Pods(ClientArgs),
+
+    /// Validate a profile without touching the node
+    Check(CheckArgs),
+
+    /// Give back every value that was there before, unless somebody else has changed it since
+    ///
+    /// Works on a node whose agent has been stopped; a running one would apply the profile again.
+    Rollback(RollbackArgs),
+
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Arguments of `plan` and `apply`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The node
+    #[command(flatten)]
+    pub node: NodeArgs,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Arguments of the commands that ask a running agent.
+#[derive(Debug, Args)]
+pub struct ClientArgs {
+    /// Unix socket of the agent
+    #[arg(long, value_name = "FILE", env = "TRIMTAB_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The profile; `-` reads standard input
+    pub file: PathBuf,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Arguments of `rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// Subsystems to give back [default: all]
+    #[arg(value_name = "SUBSYSTEM")]
+    pub subsystems: Vec<String>,
+
+    /// The node
+    #[command(flatten)]
+    pub node: NodeArgs,
+
+    /// Show what would be given back; changes nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}

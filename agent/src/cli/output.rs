@@ -1,0 +1,64 @@
+//! Printing: tables for people, JSON and YAML for programs, colours on a terminal only.
+
+use std::io::{self, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::config::{ColorChoice, Output};
+
+/// Data could not be printed.
+#[derive(Debug, thiserror::Error)]
+pub enum PrintError {
+    /// Standard output is gone or full.
+    #[error("cannot write to standard output")]
+    Write(#[from] io::Error),
+    /// The data could not be rendered.
+    #[error("cannot render the answer: {0}")]
+    Render(String),
+}
+
+/// Prints data in the form that was asked for; `table` renders it for people.
+///
+/// # Errors
+/// [`PrintError`] if standard output cannot be written.
+pub fn print<T: Serialize>(output: Output, data: &T, table: impl FnOnce(&T) -> String) -> Result<(), PrintError> {
+    let mut text = match output {
+        Output::Table => table(data),
+        Output::Json => serde_json::to_string_pretty(data).map_err(|error| PrintError::Render(error.to_string()))?,
+        Output::Yaml => serde_saphyr::to_string(data).map_err(|error| PrintError::Render(error.to_string()))?,
+    };
+    if !text.ends_with('\n') && !text.is_empty() {
+        text.push('\n');
+    }
+    // anstream drops the colours where standard output is no terminal or NO_COLOR is set.
+    anstream::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// Tells the output stream when to keep colours.
+pub fn choose_color(choice: ColorChoice) {
+    match choice {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+}
+
+/// A table without lines, that wraps to the width of the terminal where there is one.
+#[must_use]
+pub fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    if let Some((terminal_size::Width(width), _)) = terminal_size::terminal_size() {
+        table.set_width(width.max(60));
+    }
+    table
+}
+
+/// Escapes control characters, so that a name from the node cannot drive the terminal.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}

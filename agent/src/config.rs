@@ -1,0 +1,159 @@
+//! The process configuration: flags and environment, read once at start. What the node should be is the profile's.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+/// Where the profile, the state and the host are; shared by every command that looks at the node itself.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// Node profile to hold (YAML or JSON)
+    #[arg(long, value_name = "FILE", env = "TRIMTAB_PROFILE", default_value = "/etc/trimtab/profile.yaml")]
+    pub profile: PathBuf,
+
+    /// Directory for the ledger and the last good profile; must outlive the container
+    #[arg(long, value_name = "DIR", env = "TRIMTAB_STATE_DIR", default_value = "/var/lib/trimtab")]
+    pub state_dir: PathBuf,
+
+    /// Prefix of the host's /proc, /sys, /etc, /lib/modules, /run, /var/lib/kubelet and /var/log/pods
+    #[arg(long, value_name = "DIR", env = "TRIMTAB_HOST_ROOT", default_value = "/")]
+    pub host_root: PathBuf,
+
+    /// The kubelet's --cgroup-root, if it has one
+    #[arg(long, value_name = "PATH", env = "TRIMTAB_CGROUP_ROOT", default_value = "/")]
+    pub cgroup_root: String,
+
+    /// Name of this node [default: the host name]
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub node_name: Option<String>,
+}
+
+/// Flags of the daemon.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The node
+    #[command(flatten)]
+    pub node: NodeArgs,
+
+    /// Unix socket of the gRPC services
+    #[arg(long, value_name = "FILE", env = "TRIMTAB_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+
+    /// Mode bits of the socket, octal
+    #[arg(long, value_name = "MODE", env = "TRIMTAB_SOCKET_MODE", default_value = "0660", value_parser = parse_mode)]
+    pub socket_mode: u32,
+
+    /// Group that owns the socket and may call, by number, besides root
+    #[arg(long, value_name = "GID", env = "TRIMTAB_SOCKET_GROUP")]
+    pub socket_group: Option<u32>,
+
+    /// Address of /metrics, /healthz and /readyz, or `off`
+    #[arg(long, value_name = "ADDRESS", env = "TRIMTAB_HTTP", default_value = "127.0.0.1:9808")]
+    pub http: HttpAddress,
+
+    /// Time between two passes when nothing happens
+    #[arg(long, value_name = "TIME", env = "TRIMTAB_RESYNC", default_value = "60s", value_parser = parse_resync)]
+    pub resync: Duration,
+
+    /// Calls per second that one caller may make on the socket
+    #[arg(long, value_name = "N", env = "TRIMTAB_RATE_LIMIT", default_value_t = 100)]
+    pub rate_limit: u32,
+}
+
+/// Default path of the gRPC socket.
+pub const DEFAULT_SOCKET: &str = "/run/trimtab/trimtab.sock";
+
+/// Where HTTP is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpAddress {
+    /// Not at all.
+    Off,
+    /// On this address.
+    On(SocketAddr),
+}
+
+impl FromStr for HttpAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse()
+            .map(Self::On)
+            .map_err(|_| format!("{text:?} is neither `off` nor ADDRESS:PORT, e.g. 127.0.0.1:9808 or [::]:9808"))
+    }
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+    /// For files.
+    Yaml,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum LogFormat {
+    /// One line per event.
+    #[default]
+    Text,
+    /// One JSON object per event.
+    Json,
+}
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| format!("{text:?} is not an octal mode between 0 and 777, e.g. 0660"))
+}
+
+fn parse_resync(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}; write e.g. 60s or 5m"))?;
+    if time < Duration::from_secs(1) {
+        return Err("shorter than a second; drift is found by events, the resync is only the safety net".to_owned());
+    }
+    Ok(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_flag_values_say_what_is_right() {
+        assert!(parse_mode("0660").is_ok_and(|mode| mode == 0o660));
+        for text in ["8", "rw", "1777", ""] {
+            assert!(parse_mode(text).is_err_and(|error| error.contains("0660")), "{text}");
+        }
+        assert!(parse_resync("5m").is_ok_and(|time| time == Duration::from_secs(300)));
+        for text in ["", "60", "10ms", "0s", "-1s", "soon"] {
+            assert!(parse_resync(text).is_err(), "{text}");
+        }
+        assert_eq!("off".parse(), Ok(HttpAddress::Off));
+        for text in ["9808", "localhost:9808", "127.0.0.1", ":9808"] {
+            assert!(text.parse::<HttpAddress>().is_err_and(|error| error.contains("127.0.0.1:9808")), "{text}");
+        }
+    }
+}
