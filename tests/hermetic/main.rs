@@ -1,1 +1,13 @@
-//! Tests.
+//! Hermetic tests: no privileges, no network, no kernel state; the node is played by doubles.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests stop at the first surprise"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
+
+mod engine;
+mod support;

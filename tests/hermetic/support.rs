@@ -1,0 +1,3 @@
+//! Doubles shared by the tests.
+
+pub(crate) mod toy;
