@@ -48,7 +48,7 @@ pub trait HostFiles: Send + Sync + 'static {
     /// [`FileError`] with the path.
     fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, FileError>;
 
-    /// What may be done with the file by its mode bits; `None` if absent.
+    /// What may be done with the file by its mode bits and by this process; `None` if absent.
     ///
     /// # Errors
     /// [`FileError`] with the path.
@@ -64,13 +64,16 @@ pub struct Entry {
     pub is_directory: bool,
 }
 
-/// Mode bits that matter here.
+/// What may be done with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode {
     /// Some read bit is set.
     pub readable: bool,
     /// Some write bit is set.
     pub writable: bool,
+    /// This process may write it now (`faccessat(2)`, which writes nothing): false in a user namespace that does not
+    /// own the file and on a read-only mount, whatever the bits say. The kernel may still refuse the write itself.
+    pub may_write: bool,
 }
 
 /// A file of the host could not be read or written.

@@ -47,6 +47,10 @@ pub trait Subsystem: Send + Sync + 'static {
     /// [`Error`] with the object, the value and the cause; its class tells the engine when to try again.
     fn apply(&self, step: &Self::Step) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Called before a pass for which everything is to be tried again (start, new profile, resync, a person's request;
+    /// not drift, not a retry): forgets which writes the kernel rejected. A subsystem that remembers none does nothing.
+    fn forget_rejections(&self) {}
+
     /// What the report shows of each object, drifted or not.
     fn objects(desired: &Self::Desired, observed: &Self::Observed) -> Vec<ObjectReport>;
 

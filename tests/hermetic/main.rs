@@ -4,10 +4,12 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     missing_docs,
     reason = "tests stop at the first surprise"
 )]
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
 
 mod engine;
+mod laws;
 mod support;

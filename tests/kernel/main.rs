@@ -1,1 +1,14 @@
-//! Tests.
+//! Tests on the real kernel, inside fresh namespaces: nothing outlives them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests stop at the first surprise"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
+
+#[path = "../hermetic/laws.rs"]
+mod laws;
+mod support;

@@ -1,0 +1,6 @@
+//! What the kernel tests share.
+#![allow(dead_code, reason = "each test uses the part that it needs")]
+
+#[path = "../hermetic/support/fake_ledger.rs"]
+pub(crate) mod fake_ledger;
+pub(crate) mod namespace;
