@@ -97,6 +97,9 @@ pub enum Class {
     Transient,
     /// Not before the specification changes or the next resync.
     Terminal,
+    /// Never: the node will not grant it, the subsystem has learnt so, and its next plan says it with a refusal. The
+    /// step ends its chain like any failure, but the pass has not failed.
+    Refused,
 }
 
 impl Error {
@@ -108,6 +111,11 @@ impl Error {
     /// A failure that stays until something else changes.
     pub fn terminal(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { class: Class::Terminal, what: what.into(), source: Some(source.into()) }
+    }
+
+    /// A wish that turned out not to be grantable when it was tried; the next plan must refuse it.
+    pub fn refused(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { class: Class::Refused, what: what.into(), source: Some(source.into()) }
     }
 
     /// The whole chain of causes in one line.

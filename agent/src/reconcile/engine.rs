@@ -150,6 +150,9 @@ impl<S: Subsystem> Runner<S> {
             self.fights.clear();
             self.backoff.succeeded();
         }
+        if matches!(trigger, Trigger::Start | Trigger::Profile | Trigger::Resync | Trigger::Request) {
+            self.subsystem.forget_rejections();
+        }
         let held_before = same_wish && self.report.last_error.is_none();
         let started = Instant::now();
         let outcome = {
@@ -186,7 +189,7 @@ impl<S: Subsystem> Runner<S> {
                 None
             }
             Some(Class::Transient) => Some(self.backoff.failed()),
-            Some(Class::Terminal) => None,
+            Some(Class::Terminal | Class::Refused) => None,
         };
         self.tell(trigger, generation, now.duration_since(started), outcome);
         retry

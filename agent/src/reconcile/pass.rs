@@ -149,7 +149,9 @@ async fn apply<S: Subsystem>(
                     }
                     Err(error) => {
                         warn!(subsystem = S::NAME, error = error.chain(), "failed: {text}");
-                        outcome.failures.push(Failure::from(&error));
+                        if error.class != Class::Refused {
+                            outcome.failures.push(Failure::from(&error));
+                        }
                         outcome.steps.push(StepReport { step: text.clone(), error: Some(error.chain()) });
                         failed.insert(text);
                         break;
