@@ -9,6 +9,7 @@ use crate::placement::AllocationError;
 use crate::topology::Machine;
 use crate::workload::{Container, Pod, PodUid, ResourceName};
 
+mod adopt;
 mod hints;
 mod options;
 mod picker;
@@ -18,6 +19,7 @@ mod reuse;
 mod select;
 mod state;
 
+pub(crate) use adopt::NotAdopted;
 pub use hints::hints;
 pub use options::{CpuGates, CpuOptions, StaticPolicyError};
 pub use picker::take;
@@ -125,6 +127,12 @@ impl CpuManager {
     #[must_use]
     pub const fn machine(&self) -> &Arc<Machine> {
         &self.machine
+    }
+
+    /// True unless the policy is `none`.
+    #[must_use]
+    pub const fn is_static(&self) -> bool {
+        self.policy.is_some()
     }
 
     /// Who owns what now.

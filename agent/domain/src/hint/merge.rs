@@ -51,14 +51,14 @@ impl Merge<'_> {
         let mut insisting = lists.clone().filter(|list| !leaves_free(list));
         let Some(first) = insisting.next() else {
             // Everybody would take any node, so a mask that only one list names is still a combination.
-            return lists.flat_map(named).fold(Some(self.nodes), |best, mask| self.order.better(best, mask));
+            return lists.flat_map(named).chain([self.nodes]).min_by(|a, b| self.order.compare(*a, *b));
         };
         // A mask of the first insisting list wins if the other insisting ones name it, too.
         let mut candidates: Vec<NumaMask> = named(first).collect();
         for list in insisting {
             keep_common(&mut candidates, named(list));
         }
-        candidates.into_iter().fold(None, |best, mask| self.order.better(best, mask))
+        candidates.into_iter().min_by(|a, b| self.order.compare(*a, *b))
     }
 
     /// True if a preferred combination may consist of this mask.

@@ -83,13 +83,4 @@ impl MaskOrder<'_> {
             Self::Closest(distances) => distances.sum(a).cmp(&distances.sum(b)).then(a.cmp(&b)),
         }
     }
-
-    /// The better one of a candidate and the best so far.
-    #[must_use]
-    pub fn better(self, best: Option<NumaMask>, candidate: NumaMask) -> Option<NumaMask> {
-        match best {
-            Some(best) if self.compare(best, candidate).is_le() => Some(best),
-            _ => Some(candidate),
-        }
-    }
 }

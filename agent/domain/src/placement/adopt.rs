@@ -1,0 +1,47 @@
+//! Adoption: what already runs is recorded as it is, so that no restart decides anew over running containers.
+
+use std::sync::Arc;
+
+use super::{Conflict, ResourceManagers};
+use crate::cpu::NotAdopted;
+use crate::cpuset::CpuSet;
+use crate::hint::NumaMask;
+use crate::workload::Pod;
+
+impl ResourceManagers {
+    /// Records that a container of `pod` runs on `cpus` of its own and its memory is bound to `memory_nodes`, and makes
+    /// the pod active.
+    ///
+    /// An empty set means the shared CPUs, no mask all nodes. What is recorded already may be adopted again.
+    ///
+    /// # Errors
+    /// [`Conflict`] (boxed: it is large); nothing has changed then. No CPU is ever recorded for two pods.
+    pub fn adopt(
+        &mut self,
+        pod: &Arc<Pod>,
+        container: &str,
+        cpus: &CpuSet,
+        memory_nodes: Option<NumaMask>,
+    ) -> Result<(), Box<Conflict>> {
+        if let Some(nodes) = memory_nodes
+            && !self.machine().node_mask().is_superset(nodes)
+        {
+            let (pod, container) = (pod.uid.clone(), container.to_owned());
+            return Err(Box::new(Conflict::Memory { pod, container, nodes }));
+        }
+        if !cpus.is_empty() {
+            self.cpu.adopt(&pod.uid, container, cpus).map_err(|problem| {
+                let (uid, container) = (pod.uid.clone(), container.to_owned());
+                Box::new(match problem {
+                    NotAdopted::NotAllocatable(cpus) => Conflict::NotAllocatable { pod: uid, container, cpus },
+                    NotAdopted::Owned(cpus) => Conflict::Owned { pod: uid, container, cpus },
+                    NotAdopted::Recorded(recorded) => {
+                        Conflict::OtherCpus { pod: uid, container, recorded, running: cpus.clone() }
+                    }
+                })
+            })?;
+        }
+        self.activate(pod);
+        Ok(())
+    }
+}

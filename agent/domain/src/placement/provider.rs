@@ -1,0 +1,55 @@
+//! What the pipeline asks of a manager, whatever it manages.
+
+use super::AllocationError;
+use crate::cpu::CpuManager;
+use crate::hint::{ProviderHints, TopologyHint};
+use crate::workload::{Container, Pod, PodUid};
+
+/// A manager of devices, CPUs or memory, as the pipeline sees it.
+///
+/// None of these calls looks at which pods are active: the pipeline releases what is stale before it asks.
+pub(crate) trait HintProvider {
+    /// Where the resources of one container could come from.
+    fn container_hints(&self, pod: &Pod, container: &Container) -> ProviderHints;
+
+    /// Where the resources of a whole pod could come from.
+    fn pod_hints(&self, pod: &Pod) -> ProviderHints;
+
+    /// Gives a container what it asks for, following the merged hint. What it has already is kept.
+    ///
+    /// # Errors
+    /// [`AllocationError`]; nothing of the container has changed then.
+    fn allocate(&mut self, pod: &Pod, container: &Container, hint: TopologyHint) -> Result<(), AllocationError>;
+
+    /// Gives all containers of a pod with pod-level resources their part of what the pod asks for (gate
+    /// `PodLevelResourceManagers`, KEP-5526).
+    ///
+    /// # Errors
+    /// [`AllocationError`]; containers that came before the failing one may have been served.
+    fn allocate_pod(&mut self, pod: &Pod, hint: TopologyHint) -> Result<(), AllocationError>;
+
+    /// Takes back what the container has; one that has nothing is fine.
+    fn release(&mut self, pod: &PodUid, container: &str);
+}
+
+impl HintProvider for CpuManager {
+    fn container_hints(&self, pod: &Pod, container: &Container) -> ProviderHints {
+        self.hints_for_container(pod, container)
+    }
+
+    fn pod_hints(&self, pod: &Pod) -> ProviderHints {
+        self.hints_for_pod(pod)
+    }
+
+    fn allocate(&mut self, pod: &Pod, container: &Container, hint: TopologyHint) -> Result<(), AllocationError> {
+        self.allocate(pod, container, &hint)
+    }
+
+    fn allocate_pod(&mut self, pod: &Pod, hint: TopologyHint) -> Result<(), AllocationError> {
+        pod.containers.iter().try_for_each(|container| self.allocate(pod, container, &hint))
+    }
+
+    fn release(&mut self, pod: &PodUid, container: &str) {
+        self.remove_container(pod, container);
+    }
+}
