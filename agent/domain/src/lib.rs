@@ -3,6 +3,7 @@
 //! Nothing here performs IO, waits, reads a clock or draws a random number, so every decision can be replayed.
 
 pub mod cpu;
+pub mod cgroup;
 pub mod cpuset;
 pub mod hint;
 pub mod placement;
