@@ -2,8 +2,8 @@
 //!
 //! Nothing here performs IO, waits, reads a clock or draws a random number, so every decision can be replayed.
 
-pub mod cpu;
 pub mod cgroup;
+pub mod cpu;
 pub mod cpuset;
 pub mod hint;
 pub mod placement;
