@@ -4,6 +4,8 @@
 //! beside it. The first line names format, version, length and checksum, so that a torn or edited file is recognised;
 //! it is then set aside under another name, never deleted, and the generation before takes its place if it is whole.
 
+#![expect(clippy::disallowed_methods, reason = "this adapter is where the ledger meets the disk")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hash::Hasher;

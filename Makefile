@@ -1,0 +1,53 @@
+# The front door. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench plan fmt clippy doc deny manifests build tools fuzz
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: tools ## Hold this very machine in throw-away namespaces: plan, apply, drift, heal, crash, roll back
+	$(CARGO) build --release --locked --bin trimtab
+	deploy/demo/demo.sh target/release/trimtab
+
+test: tools ## Run all tests: domain, hermetic, real kernel in namespaces, parity with the kubelet
+	$(CARGO) test --workspace --locked
+
+check: fmt clippy doc test deny manifests ## What CI runs
+	@echo "check: all green"
+
+bench: tools ## Measure: the decisions, and the daemon on this machine
+	$(CARGO) bench --locked -p trimtab-domain
+	$(CARGO) build --release --locked --bin trimtab
+	benches/daemon.sh target/release/trimtab
+
+plan: ## Show what the example profile would change on this machine; changes nothing
+	$(CARGO) run --locked --quiet --bin trimtab -- plan --profile deploy/examples/profile.yaml || [ $$? = 2 ]
+
+fmt: ## Formatting is as rustfmt says
+	$(CARGO) fmt --all --check
+
+clippy: ## Lints, warnings are errors
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc: ## Documentation builds without warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --document-private-items
+
+deny: ## Licences, sources, bans
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny@0.20.2
+	$(CARGO) deny --locked check bans licenses sources
+
+manifests: tools ## Render the manifests and validate them against the Kubernetes schema
+	deploy/dev/validate-manifests.sh
+
+build: ## Build the release binary
+	$(CARGO) build --release --locked --bin trimtab
+
+fuzz: ## Fuzz every parser for a minute each (needs a nightly toolchain and cargo-fuzz)
+	cd tests/fuzz && for target in $$($(CARGO) fuzz list); do $(CARGO) fuzz run "$$target" -- -max_total_time=60; done
+
+tools: ## Install what demo and tests need on Debian and Ubuntu; say what is missing elsewhere
+	@deploy/dev/install-tools.sh

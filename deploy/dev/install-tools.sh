@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Installs what the demo and the tests need and the machine lacks: on Debian and Ubuntu by apt, elsewhere it says what.
+set -euo pipefail
+
+# program:Debian package
+wanted=(iptables:iptables nft:nftables ip:iproute2 unshare:util-linux sysctl:procps python3:python3 kubectl:kubernetes-client curl:curl)
+missing=()
+for entry in "${wanted[@]}"; do
+  command -v "${entry%%:*}" >/dev/null || missing+=("${entry#*:}")
+done
+# The gRPC client that is not ours, for the socket's interoperability test.
+/usr/bin/python3 -c 'import grpc' 2>/dev/null || missing+=(python3-grpcio)
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
+if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }; then
+  echo "installing ${missing[*]}" >&2
+  log=$(mktemp)
+  trap 'rm -f "$log"' EXIT
+  if ! { "${as_root[@]}" apt-get update -q && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -q --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "apt could not install ${missing[*]}; install them by hand and run this again" >&2
+    exit 1
+  fi
+else
+  echo "please install (names are Debian's): ${missing[*]}" >&2
+  exit 1
+fi
