@@ -8,5 +8,6 @@ pub mod cli;
 pub mod config;
 pub mod lifecycle;
 pub mod ports;
+pub mod profile;
 pub mod reconcile;
 pub mod telemetry;

@@ -1,6 +1,7 @@
 //! Kernel parameters by name: what a pod may set, and how a name is spelled.
 
 mod admission;
+pub mod policy;
 mod safe;
 
 pub use admission::{HostNamespaces, Namespace, PatternError, SysctlAllowlist, SysctlForbidden, SysctlPattern};

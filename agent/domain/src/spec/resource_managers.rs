@@ -1,15 +1,18 @@
 //! Section `resourceManagers` of a profile, with the kubelet's own field names.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// CPU, memory and topology manager settings; texts are kept as written and checked by the managers themselves, so
 /// that their errors are the kubelet's.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceManagersSpec {
     /// `none` (default) or `static`.
     pub cpu_manager_policy: String,
     /// Option name to boolean text.
     pub cpu_manager_policy_options: BTreeMap<String, String>,
+    /// Time between two looks at the containers' CPU sets; 10 s where the profile says nothing or zero.
+    pub cpu_manager_reconcile_period: Duration,
     /// CPU list, for instance `0-1`; empty: computed from the reservations.
     pub reserved_system_cpus: String,
     /// `none` (default), `best-effort`, `restricted`, `single-numa-node`.
@@ -26,7 +29,8 @@ pub struct ResourceManagersSpec {
     pub kube_reserved: BTreeMap<String, String>,
     /// Resource name to quantity text.
     pub system_reserved: BTreeMap<String, String>,
-    /// Signal (for instance `memory.available`) to quantity or percentage text.
+    /// Signal (for instance `memory.available`) to quantity or percentage text; the kubelet's defaults where the
+    /// profile has no `evictionHard`, and only what it lists where it has one.
     pub eviction_hard: BTreeMap<String, String>,
     /// `pods`, `kube-reserved`, `system-reserved` …
     pub enforce_node_allocatable: Vec<String>,
@@ -36,6 +40,43 @@ pub struct ResourceManagersSpec {
     pub system_reserved_cgroup: String,
     /// Feature gate name to state, for the options that need one.
     pub feature_gates: BTreeMap<String, bool>,
+}
+
+impl ResourceManagersSpec {
+    /// Time between two looks where a profile sets none (`nodeStatusUpdateFrequency`).
+    pub const DEFAULT_RECONCILE_PERIOD: Duration = Duration::from_secs(10);
+    /// `evictionHard` where a profile has none (KubeletConfiguration v1beta1, Linux).
+    pub const DEFAULT_EVICTION_HARD: [(&str, &str); 5] = [
+        ("imagefs.available", "15%"),
+        ("imagefs.inodesFree", "5%"),
+        ("memory.available", "100Mi"),
+        ("nodefs.available", "10%"),
+        ("nodefs.inodesFree", "5%"),
+    ];
+}
+
+impl Default for ResourceManagersSpec {
+    fn default() -> Self {
+        let eviction = Self::DEFAULT_EVICTION_HARD.iter();
+        Self {
+            cpu_manager_policy: "none".to_owned(),
+            cpu_manager_policy_options: BTreeMap::new(),
+            cpu_manager_reconcile_period: Self::DEFAULT_RECONCILE_PERIOD,
+            reserved_system_cpus: String::new(),
+            topology_manager_policy: "none".to_owned(),
+            topology_manager_policy_options: BTreeMap::new(),
+            topology_manager_scope: "container".to_owned(),
+            memory_manager_policy: "None".to_owned(),
+            reserved_memory: Vec::new(),
+            kube_reserved: BTreeMap::new(),
+            system_reserved: BTreeMap::new(),
+            eviction_hard: eviction.map(|(signal, value)| ((*signal).to_owned(), (*value).to_owned())).collect(),
+            enforce_node_allocatable: vec!["pods".to_owned()],
+            kube_reserved_cgroup: String::new(),
+            system_reserved_cgroup: String::new(),
+            feature_gates: BTreeMap::new(),
+        }
+    }
 }
 
 /// Memory of one NUMA node that is kept from pods.

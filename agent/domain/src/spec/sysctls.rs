@@ -1,6 +1,7 @@
 //! Section `sysctls` of a profile.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Kernel parameters, and the policy that limits them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,4 +19,21 @@ pub enum SysctlPolicy {
     Aks,
     /// The keys that GKE publishes for `linuxNodeConfig.sysctls`.
     Gke,
+}
+
+impl SysctlPolicy {
+    /// `aks` or `gke`, as a profile spells them.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Aks => "aks",
+            Self::Gke => "gke",
+        }
+    }
+}
+
+impl fmt::Display for SysctlPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }

@@ -1,0 +1,74 @@
+//! The node profile: text to a validated [`NodeSpec`], or every reason why not, each with its place.
+//!
+//! One YAML (or JSON) document:
+//!
+//! ```yaml
+//! apiVersion: trimtab.dev/v1alpha1
+//! kind: NodeProfile
+//! metadata:
+//!   name: web
+//! spec:
+//!   sysctls:
+//!     values:
+//!       net.core.somaxconn: 16384
+//!   kernel:
+//!     transparentHugePages: {enabled: madvise}
+//!   cgroup: {driver: systemd}
+//!   resourceManagers: {cpuManagerPolicy: static, reservedSystemCPUs: "0"}
+//!   ipMasq: {nonMasqueradeCIDRs: [10.0.0.0/8]}
+//! ```
+//!
+//! Everything below `spec` may be left out; what is left out is not managed. Nothing of a document is used unless all
+//! of it is valid. The fields of each section are described where they are read.
+
+mod cgroup;
+pub mod check;
+pub mod diagnostic;
+mod document;
+mod go_duration;
+mod ip_masq;
+mod kernel;
+mod manager_options;
+mod manager_rules;
+mod reader;
+mod reservations;
+mod resource_managers;
+mod scalar;
+mod suggest;
+mod sysctls;
+mod tree;
+
+use trimtab_domain::spec::NodeSpec;
+
+pub use self::diagnostic::{Diagnostic, Rejected};
+pub use self::document::{API_VERSION, KIND};
+pub use self::tree::{MAX_BYTES, MAX_DEPTH, MAX_NODES};
+use self::reader::{Cursor, Problems};
+
+/// A profile without errors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// What it asks of the node.
+    pub spec: NodeSpec,
+    /// Accepted, but probably not what was meant.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads and validates a whole document. `file` only names it in messages.
+///
+/// # Errors
+/// [`Rejected`] with every problem of the document, in the order of its lines.
+pub fn parse(file: &str, text: &[u8]) -> Result<Profile, Rejected> {
+    let (root, errors) = tree::read(text);
+    let mut problems = Problems { errors, warnings: Vec::new() };
+    let spec = root.and_then(|root| document::read(&Cursor::root(&root), &mut problems));
+    let Problems { mut errors, mut warnings } = problems;
+    for diagnostic in errors.iter_mut().chain(&mut warnings) {
+        file.clone_into(&mut diagnostic.file);
+    }
+    errors.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+    match spec {
+        Some(spec) if errors.is_empty() => Ok(Profile { spec, warnings }),
+        _ => Err(Rejected { diagnostics: errors }),
+    }
+}

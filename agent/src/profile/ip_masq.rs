@@ -1,0 +1,205 @@
+//! Section `ipMasq`, with ip-masq-agent's own key names; its flags are fields too.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use trimtab_domain::spec::ip_masq::IpMasqSpec;
+
+use super::go_duration;
+use super::reader::{Cursor, Object, Problems};
+use super::scalar::Kind;
+
+/// Highest `cidrLimit`; ip-masq-agent has no bound.
+const MAX_CIDR_LIMIT: u64 = 4096;
+/// Longest chain name that iptables takes (`XT_EXTENSION_MAXNAMELEN` less one).
+const MAX_CHAIN_NAME: usize = 28;
+/// Names that iptables keeps for itself.
+const RESERVED_CHAINS: [&str; 12] = [
+    "ACCEPT", "DROP", "QUEUE", "RETURN", "MASQUERADE", "SNAT", "DNAT", "REDIRECT", "PREROUTING", "INPUT", "OUTPUT",
+    "POSTROUTING",
+];
+/// How a prefix looks.
+const CIDR: &str = "a prefix such as 10.0.0.0/8";
+
+/// Fields, all optional:
+/// - `nonMasqueradeCIDRs`: prefixes that keep their source address; absent: 10.0.0.0/8, 172.16.0.0/12,
+///   192.168.0.0/16 (`nomasqAllReservedRanges: true`: eleven ranges); an empty list: link-local alone;
+/// - `cidrLimit`: most prefixes allowed, default 64;
+/// - `masqLinkLocal`, `masqLinkLocalIPv6`: masquerade link-local destinations too, default false;
+/// - `resyncInterval`: longest time between two looks as a Go duration, default `60s`;
+/// - `enableIPv6`: keep IPv6 rules, and allow IPv6 prefixes, default false;
+/// - `masqChain`: name of the chain, default `IP-MASQ-AGENT`;
+/// - `randomFully`: random source ports, default true;
+/// - `toPorts`: source ports such as `1024-2047,4000`, default: the kernel chooses.
+pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<IpMasqSpec> {
+    const FIELDS: [&str; 10] = [
+        "nonMasqueradeCIDRs",
+        "masqLinkLocal",
+        "masqLinkLocalIPv6",
+        "cidrLimit",
+        "resyncInterval",
+        "enableIPv6",
+        "masqChain",
+        "randomFully",
+        "toPorts",
+        "nomasqAllReservedRanges",
+    ];
+    let section = section.object(&FIELDS, problems)?;
+    let mut flag = |name: &str, default: bool| {
+        section.field(name).and_then(|cursor| cursor.boolean(problems)).unwrap_or(default)
+    };
+    let enable_ipv6 = flag("enableIPv6", false);
+    let all_reserved = flag("nomasqAllReservedRanges", false);
+    let masq_link_local = flag("masqLinkLocal", false);
+    let masq_link_local_ipv6 = flag("masqLinkLocalIPv6", false);
+    let random_fully = flag("randomFully", true);
+    let listed = section.field("nonMasqueradeCIDRs");
+    if let (Some(list), true) = (&listed, all_reserved) {
+        let idle = list.problem("nomasqAllReservedRanges has no effect where prefixes are listed");
+        problems.warn(idle.allowed("one of the two"));
+    }
+    let cidrs = match &listed {
+        Some(cursor) => read_cidrs(cursor, enable_ipv6, problems),
+        None => IpMasqSpec::default_cidrs(all_reserved),
+    };
+    check_limit(&section, listed.as_ref(), cidrs.len(), problems);
+    let chain = section.field("masqChain").and_then(|cursor| read_chain(&cursor, problems));
+    let interval = section.field("resyncInterval").and_then(|cursor| read_interval(&cursor, problems));
+    Some(IpMasqSpec {
+        non_masquerade_cidrs: cidrs,
+        masq_link_local,
+        masq_link_local_ipv6,
+        enable_ipv6,
+        masq_chain: chain.unwrap_or(IpMasqSpec::DEFAULT_CHAIN).to_owned(),
+        random_fully,
+        to_ports: section.field("toPorts").map(|cursor| read_ports(&cursor, problems)).unwrap_or_default(),
+        resync_interval: interval.unwrap_or(IpMasqSpec::DEFAULT_RESYNC_INTERVAL),
+    })
+}
+
+/// ip-masq-agent counts the entries of the list, duplicates included, and the default list too.
+fn check_limit(section: &Object<'_>, listed: Option<&Cursor<'_>>, defaults: usize, problems: &mut Problems) {
+    let field = section.field("cidrLimit");
+    let limit = match &field {
+        Some(cursor) => cursor.integer(0, MAX_CIDR_LIMIT, problems),
+        None => u64::try_from(IpMasqSpec::DEFAULT_CIDR_LIMIT).ok(),
+    };
+    let Some(limit) = limit else { return };
+    let (count, place) = match listed {
+        Some(list) if list.is_list() => (list.list("", problems).map_or(0, |items| items.len()), Some(list)),
+        Some(_) => return,
+        None => (defaults, field.as_ref()),
+    };
+    if let (true, Some(place)) = (u64::try_from(count).is_ok_and(|count| count > limit), place) {
+        problems.refuse(
+            place.problem("too many CIDRs").found(count.to_string()).allowed(format!("at most {limit} (cidrLimit)")),
+        );
+    }
+}
+
+fn read_cidrs(list: &Cursor<'_>, enable_ipv6: bool, problems: &mut Problems) -> Vec<IpNet> {
+    let items = list.list("a list of prefixes", problems).unwrap_or_default();
+    items.iter().filter_map(|item| read_cidr(item, enable_ipv6, problems)).collect()
+}
+
+fn read_cidr(item: &Cursor<'_>, enable_ipv6: bool, problems: &mut Problems) -> Option<IpNet> {
+    let text = item.text(CIDR, problems)?;
+    let Some(net) = parse_cidr(text) else {
+        let bare = match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => format!("did you mean \"{text}/32\"?"),
+            Ok(IpAddr::V6(_)) => format!("did you mean \"{text}/128\"?"),
+            Err(_) => String::new(),
+        };
+        problems.refuse(item.problem("not a CIDR").allowed(CIDR).hint(bare));
+        return None;
+    };
+    if net.addr() != net.network() {
+        let aligned = format!("did you mean \"{}\"?", net.trunc());
+        problems.refuse(item.problem("host bits are set").allowed("a prefix whose host bits are zero").hint(aligned));
+        return None;
+    }
+    if matches!(net, IpNet::V6(_)) && !enable_ipv6 {
+        let refused = item.problem("IPv6 is not enabled").allowed("IPv4 prefixes, unless enableIPv6 is true");
+        problems.refuse(refused);
+        return None;
+    }
+    Some(net)
+}
+
+/// A prefix as Go's `ParseCIDR` takes it, without its leading zeros in the length. IPv4 addresses written as IPv6 are
+/// refused: programs disagree on which of the two they are.
+fn parse_cidr(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    let leading_zero = length.len() > 1 && length.starts_with('0');
+    if leading_zero || !length.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let address: IpAddr = address.parse().ok()?;
+    if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+        return None;
+    }
+    IpNet::new(address, length.parse().ok()?).ok()
+}
+
+fn read_chain<'a>(cursor: &Cursor<'a>, problems: &mut Problems) -> Option<&'a str> {
+    let allowed = "1 to 28 letters, digits, '-', '_' and '.', not a name that iptables keeps for itself";
+    let name = cursor.text(allowed, problems)?;
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let sound = !name.is_empty() && name.len() <= MAX_CHAIN_NAME && !name.starts_with('-') && name.chars().all(good);
+    if !sound || RESERVED_CHAINS.contains(&name) {
+        problems.refuse(cursor.problem("not a chain name").allowed(allowed));
+        return None;
+    }
+    Some(name)
+}
+
+fn read_interval(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<Duration> {
+    let allowed = "a duration of at least 1s, such as 60s or 1m30s";
+    if matches!(cursor.kind(), Some(Kind::Integer)) {
+        let hint = format!("did you mean \"{}s\"?", cursor.raw());
+        problems.refuse(cursor.problem("missing unit").allowed(allowed).hint(hint));
+        return None;
+    }
+    let duration = go_duration::parse(cursor.text(allowed, problems)?);
+    match duration {
+        Some(duration) if duration >= Duration::from_secs(1) => Some(duration),
+        Some(_) => {
+            problems.refuse(cursor.problem("too short").allowed(allowed));
+            None
+        }
+        None => {
+            problems.refuse(cursor.problem("not a duration").allowed(allowed));
+            None
+        }
+    }
+}
+
+/// `N` or `N-M`, comma-separated, as text; a single port may be a number.
+fn read_ports(cursor: &Cursor<'_>, problems: &mut Problems) -> Vec<(u16, u16)> {
+    let allowed = "ports from 1 to 65535, such as 1024-2047,4000, without blanks";
+    let Some(text) = cursor.quantity_text(allowed, problems) else { return Vec::new() };
+    let mut ranges = Vec::new();
+    for part in text.split(',') {
+        match read_range(part) {
+            Some((first, last)) if first > last => {
+                let turned = cursor.problem(format!("first is greater than last in {part:?}"));
+                problems.refuse(turned.allowed(allowed).hint(format!("did you mean \"{last}-{first}\"?")));
+            }
+            Some(range) => ranges.push(range),
+            None => problems.refuse(cursor.problem(format!("invalid interval {part:?}")).allowed(allowed)),
+        }
+    }
+    ranges
+}
+
+fn read_range(part: &str) -> Option<(u16, u16)> {
+    let port = |text: &str| {
+        let digits = !text.starts_with('+');
+        text.parse::<u16>().ok().filter(|port| digits && *port > 0)
+    };
+    match part.split_once('-') {
+        Some((first, last)) => Some((port(first)?, port(last)?)),
+        None => port(part).map(|port| (port, port)),
+    }
+}
