@@ -42,8 +42,8 @@ use trimtab_domain::spec::NodeSpec;
 
 pub use self::diagnostic::{Diagnostic, Rejected};
 pub use self::document::{API_VERSION, KIND};
-pub use self::tree::{MAX_BYTES, MAX_DEPTH, MAX_NODES};
 use self::reader::{Cursor, Problems};
+pub use self::tree::{MAX_BYTES, MAX_DEPTH, MAX_NODES};
 
 /// A profile without errors.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,4 +12,5 @@
 
 mod engine;
 mod laws;
+mod profile;
 mod support;

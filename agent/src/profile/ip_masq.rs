@@ -16,7 +16,17 @@ const MAX_CIDR_LIMIT: u64 = 4096;
 const MAX_CHAIN_NAME: usize = 28;
 /// Names that iptables keeps for itself.
 const RESERVED_CHAINS: [&str; 12] = [
-    "ACCEPT", "DROP", "QUEUE", "RETURN", "MASQUERADE", "SNAT", "DNAT", "REDIRECT", "PREROUTING", "INPUT", "OUTPUT",
+    "ACCEPT",
+    "DROP",
+    "QUEUE",
+    "RETURN",
+    "MASQUERADE",
+    "SNAT",
+    "DNAT",
+    "REDIRECT",
+    "PREROUTING",
+    "INPUT",
+    "OUTPUT",
     "POSTROUTING",
 ];
 /// How a prefix looks.
@@ -46,9 +56,8 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<IpMa
         "nomasqAllReservedRanges",
     ];
     let section = section.object(&FIELDS, problems)?;
-    let mut flag = |name: &str, default: bool| {
-        section.field(name).and_then(|cursor| cursor.boolean(problems)).unwrap_or(default)
-    };
+    let mut flag =
+        |name: &str, default: bool| section.field(name).and_then(|cursor| cursor.boolean(problems)).unwrap_or(default);
     let enable_ipv6 = flag("enableIPv6", false);
     let all_reserved = flag("nomasqAllReservedRanges", false);
     let masq_link_local = flag("masqLinkLocal", false);

@@ -53,7 +53,8 @@ fn read_huge_pages(pages: &Cursor<'_>, problems: &mut Problems) -> BTreeMap<(u64
         }
         let Ok(node) = u32::try_from(node) else { continue };
         if counts.insert((size, node), count).is_some() {
-            problems.refuse(item.problem(format!("pages of this size on node {node} are listed twice")).allowed("once"));
+            problems
+                .refuse(item.problem(format!("pages of this size on node {node} are listed twice")).allowed("once"));
         }
     }
     counts

@@ -85,9 +85,8 @@ pub(super) fn read_eviction(cursor: &Cursor<'_>, problems: &mut Problems) -> BTr
     let mut thresholds = BTreeMap::new();
     for item in cursor.mapping("a mapping of signals to thresholds", problems).unwrap_or_default() {
         if !SIGNALS.contains(&item.key) {
-            let unknown =
-                super::diagnostic::Diagnostic::at(item.key_at, item.value.path(), "unknown eviction signal")
-                    .found(format!("{:?}", super::reader::short(item.key)));
+            let unknown = super::diagnostic::Diagnostic::at(item.key_at, item.value.path(), "unknown eviction signal")
+                .found(format!("{:?}", super::reader::short(item.key)));
             problems.refuse(unknown.allowed(SIGNALS.join(", ")).suggest(item.key, SIGNALS));
             continue;
         }

@@ -28,9 +28,8 @@ fn distance(left: &str, right: &str) -> usize {
         let mut current = vec![row + 1];
         for (column, r) in right.iter().enumerate() {
             let at = |line: &[usize], index: usize| line.get(index).copied().unwrap_or(usize::MAX - 1);
-            let mut best = (at(&last, column) + usize::from(l != *r))
-                .min(at(&last, column + 1) + 1)
-                .min(at(&current, column) + 1);
+            let mut best =
+                (at(&last, column) + usize::from(l != *r)).min(at(&last, column + 1) + 1).min(at(&current, column) + 1);
             let before = column.checked_sub(1).and_then(|index| right.get(index));
             if before == Some(&l) && previous_char == Some(*r) {
                 best = best.min(at(&before_last, column - 1) + 1);

@@ -174,7 +174,8 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 refuse_tag(tag.is_some(), at)?;
                 self.count(1, at)?;
-                let node = Node { value: Value::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }, at };
+                let node =
+                    Node { value: Value::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }, at };
                 self.place(node, anchor, 1)
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -256,9 +257,10 @@ impl Builder {
         if anchor != 0 {
             self.anchors.insert(anchor, (node.clone(), size));
         }
-        let duplicate = self.open.last().is_some_and(|parent| {
-            parent.key.as_ref().is_some_and(|(key, _)| parent.seen.contains_key(key))
-        });
+        let duplicate = self
+            .open
+            .last()
+            .is_some_and(|parent| parent.key.as_ref().is_some_and(|(key, _)| parent.seen.contains_key(key)));
         let path = if duplicate { self.path() } else { String::new() };
         let Some(parent) = self.open.last_mut() else {
             self.root = Some(node);
