@@ -10,6 +10,7 @@ use crate::topology::Machine;
 use crate::workload::{Container, Pod, PodUid, ResourceName};
 
 mod adopt;
+mod distribute;
 mod hints;
 mod options;
 mod picker;

@@ -131,6 +131,12 @@ impl CpuSet {
         self.words().zip(other.words()).all(|(a, b)| a & b == 0)
     }
 
+    /// True if some CPU is in this set and in both others.
+    #[must_use]
+    pub fn meets(&self, a: &Self, b: &Self) -> bool {
+        self.words().zip(a.words()).zip(b.words()).any(|((x, y), z)| x & y & z != 0)
+    }
+
     /// Number of CPUs in both sets, without building the set.
     #[must_use]
     pub fn intersection_len(&self, other: &Self) -> usize {

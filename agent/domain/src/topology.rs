@@ -3,13 +3,15 @@
 //! The model is made once from plain data ([`Machine::new`]) and never changes. How the data is read from the kernel
 //! must not live here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::cpuset::{CpuSet, MAX_CPUS};
 use crate::hint::NumaMask;
 
+mod links;
 mod unit;
 
+pub(crate) use links::{CpuIndex, Links};
 pub use unit::Unit;
 
 /// One online logical CPU as the kernel shows it.
@@ -97,6 +99,8 @@ pub struct Machine {
     online: CpuSet,
     isolated: CpuSet,
     places: Vec<Option<CpuPlace>>,
+    indexes: Vec<CpuIndex>,
+    links: Links,
     cores: Vec<Unit>,
     uncores: Vec<Unit>,
     sockets: Vec<Unit>,
@@ -125,7 +129,6 @@ impl Machine {
         }
         let places = place_cpus(cpus, &nodes)?;
         let unit_of = |id: fn(&CpuPlace) -> u32| unit::group(&places, id);
-        let distinct = |id: fn(&CpuPlace) -> u32| places.values().map(id).collect::<BTreeSet<_>>().len();
         let highest = places.keys().next_back().map_or(0, |cpu| *cpu as usize + 1);
         let mut by_number = vec![None; highest];
         for (cpu, place) in &places {
@@ -133,14 +136,18 @@ impl Machine {
                 *slot = Some(*place);
             }
         }
+        let (cores, uncores) = (unit_of(|place| place.core), unit_of(|place| place.uncore));
+        let (socket_units, numas) = (unit_of(|place| place.socket), unit_of(|place| place.numa));
         Ok(Self {
             online: places.keys().copied().collect(),
             isolated: CpuSet::new(),
-            cores: unit_of(|place| place.core),
-            uncores: unit_of(|place| place.uncore),
-            sockets: unit_of(|place| place.socket),
-            numas: unit_of(|place| place.numa),
-            num_sockets: sockets.unwrap_or_else(|| distinct(|place| place.socket)),
+            num_sockets: sockets.unwrap_or(socket_units.len()),
+            indexes: links::index(&places, [&cores, &uncores, &socket_units, &numas]),
+            links: Links::new(&cores, &uncores, &socket_units, &numas),
+            cores,
+            uncores,
+            sockets: socket_units,
+            numas,
             places: by_number,
             nodes,
         })
@@ -183,6 +190,16 @@ impl Machine {
     #[must_use]
     pub fn place(&self, cpu: u32) -> Option<CpuPlace> {
         self.places.get(cpu as usize).copied().flatten()
+    }
+
+    /// Positions of a CPU's units in the lists below; meaningless for a CPU that is not online.
+    pub(crate) fn index(&self, cpu: u32) -> CpuIndex {
+        self.indexes.get(cpu as usize).copied().unwrap_or_default()
+    }
+
+    /// Which unit lies in which.
+    pub(crate) const fn links(&self) -> &Links {
+        &self.links
     }
 
     /// Physical cores, ascending by id.

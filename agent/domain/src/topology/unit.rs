@@ -10,7 +10,7 @@ use crate::cpuset::CpuSet;
 pub struct Unit {
     id: u32,
     cpus: CpuSet,
-    len: usize,
+    list: Vec<u32>,
 }
 
 impl Unit {
@@ -26,11 +26,17 @@ impl Unit {
         &self.cpus
     }
 
+    /// Its online CPUs as a list, ascending.
+    #[must_use]
+    pub fn list(&self) -> &[u32] {
+        &self.list
+    }
+
     /// Number of its online CPUs.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a unit without CPUs does not exist")]
     pub const fn len(&self) -> usize {
-        self.len
+        self.list.len()
     }
 }
 
@@ -40,5 +46,5 @@ pub(super) fn group(places: &BTreeMap<u32, CpuPlace>, id: fn(&CpuPlace) -> u32) 
     for (cpu, place) in places {
         groups.entry(id(place)).or_default().insert(*cpu);
     }
-    groups.into_iter().map(|(id, cpus)| Unit { id, len: cpus.len(), cpus }).collect()
+    groups.into_iter().map(|(id, cpus)| Unit { id, list: cpus.iter().collect(), cpus }).collect()
 }
