@@ -68,5 +68,5 @@ fn sockets_covered(machine: &Machine, mask: NumaMask) -> usize {
     let inside = |unit: &u32| mask.contains(*unit);
     let numas = machine.numas();
     let holds = |numa: &usize| numas.get(*numa).is_some_and(|numa| inside(&numa.id()));
-    machine.links().numas_of_socket.iter().filter(|list| list.iter().any(|numa| holds(numa))).count()
+    machine.links().numas_of_socket.iter().filter(|list| list.iter().any(holds)).count()
 }

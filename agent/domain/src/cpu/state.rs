@@ -44,9 +44,9 @@ pub enum CpuStateError {
         /// Owner.
         container: String,
         /// Its CPUs.
-        cpus: CpuSet,
+        cpus: Box<CpuSet>,
         /// The shared pool.
-        shared: CpuSet,
+        shared: Box<CpuSet>,
     },
     /// CPUs came or went since the state was written.
     #[error("current set of available CPUs \"{available}\" doesn't match with CPUs in state \"{known}\"")]
@@ -125,8 +125,8 @@ impl CpuState {
             return Err(CpuStateError::Overlap {
                 pod: pod.clone(),
                 container: container.to_owned(),
-                cpus: cpus.clone(),
-                shared: shared.clone(),
+                cpus: Box::new(cpus.clone()),
+                shared: Box::new(shared.clone()),
             });
         }
         let known = shared.union(&self.assigned());

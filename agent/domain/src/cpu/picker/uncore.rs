@@ -35,7 +35,7 @@ impl Picker<'_> {
             with_free.take(cores_needed).filter_map(|core| machine.cores().get(*core))
         };
         let free: usize = chosen().map(|core| core.cpus().intersection_len(&self.free)).sum();
-        let spare = usize::from(self.needed % 2 != 0 && cpus_per_core > 1 && free > self.needed);
+        let spare = usize::from(!self.needed.is_multiple_of(2) && cpus_per_core > 1 && free > self.needed);
         if free - spare != self.needed {
             return;
         }
