@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde_json::Value;
 
 use crate::machine::Machines;
-use crate::{merge, sysctl, texts};
+use crate::{merge, scenario, sysctl, texts};
 
 /// Replays one case.
 pub(crate) type Judge = fn(&Value, &Machines) -> Verdict;
@@ -28,16 +28,11 @@ pub(crate) fn judge(category: &str) -> Option<Judge> {
     Some(match category {
         "cpuset_parse" => texts::cpuset,
         "hints_merge" => merge::judge,
+        "scenarios" | "scenarios_podlevel" => scenario::judge,
         "sysctl" => sysctl::judge,
-        "cpu_assignment"
-        | "cpu_assignment_hangs"
-        | "cpu_hints"
-        | "scenarios"
-        | "scenarios_podlevel"
-        | "write"
-        | "load"
-        | "files"
-        | "reserved_memory" => missing,
+        "cpu_assignment" | "cpu_assignment_hangs" | "cpu_hints" | "write" | "load" | "files" | "reserved_memory" => {
+            missing
+        }
         _ => return None,
     })
 }

@@ -15,6 +15,7 @@ mod category;
 mod machine;
 mod merge;
 mod runner;
+mod scenario;
 mod sysctl;
 mod texts;
 mod vectors;

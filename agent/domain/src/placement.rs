@@ -10,6 +10,8 @@ mod managers;
 mod pipeline;
 mod provider;
 mod rejection;
+#[cfg(test)]
+mod tests;
 
 pub use assignment::{Assignment, Conflict};
 pub use explanation::{Explanation, MergeExplanation, MergeReason, Provider, ProviderOpinion};
