@@ -1,5 +1,6 @@
 //! The command line: what each command is for, and its exit code.
 
+pub mod check;
 pub mod output;
 pub mod plan;
 

@@ -125,6 +125,32 @@ impl DiskLedger {
         Ok((Self { directory: directory.to_owned(), content: Mutex::new(content) }, findings))
     }
 
+    /// Reads the ledger for a dry run: creates nothing, sets nothing aside. A directory or file that is not there is an
+    /// empty ledger; of damaged generations the first whole one counts.
+    ///
+    /// # Errors
+    /// [`OpenError`] if a file exists and cannot be read, or a later release wrote it.
+    pub fn peek(directory: &Path) -> Result<Self, OpenError> {
+        let mut content = Content::new();
+        for name in [CURRENT, PREVIOUS] {
+            let path = directory.join(name);
+            let parsed = match fs::read(&path) {
+                Ok(bytes) => parse(&String::from_utf8_lossy(&bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(file_error("read", &path, source)),
+            };
+            match parsed {
+                Ok(whole) => {
+                    content = whole;
+                    break;
+                }
+                Err(Damage::Newer(found)) => return Err(OpenError::Newer { path, found }),
+                Err(_) => {}
+            }
+        }
+        Ok(Self { directory: directory.to_owned(), content: Mutex::new(content) })
+    }
+
     /// Names of the subsystems that have something to give back.
     #[must_use]
     pub fn subsystems(&self) -> Vec<String> {

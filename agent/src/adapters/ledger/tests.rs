@@ -107,6 +107,21 @@ fn a_later_version_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_dry_run_reads_the_same_and_leaves_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(DiskLedger::peek(&dir.path().join("absent")).unwrap().subsystems().is_empty());
+    assert!(!dir.path().join("absent").exists());
+    let (ledger, _) = open(dir.path());
+    ledger.commit("sysctl", &[promise("a", "1", "2")]).unwrap();
+    ledger.commit("sysctl", &[promise("b", "1", "2")]).unwrap();
+    drop(ledger);
+    assert_eq!(DiskLedger::peek(dir.path()).unwrap().records("sysctl").len(), 2);
+    fs::write(dir.path().join(CURRENT), "torn").unwrap();
+    assert_eq!(DiskLedger::peek(dir.path()).unwrap().records("sysctl").len(), 1);
+    assert_eq!(fs::read_to_string(dir.path().join(CURRENT)).unwrap(), "torn");
+}
+
+#[test]
 fn a_failed_write_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = open(&dir.path().join("state"));
