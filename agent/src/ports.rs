@@ -1,5 +1,10 @@
 //! What the agent asks of the node: one trait per thing, implemented once in `adapters` and once as a test double.
 
+pub mod cgroups;
+pub mod kubelet;
+pub mod machine;
+pub mod names;
+
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,6 +58,15 @@ pub trait HostFiles: Send + Sync + 'static {
     /// # Errors
     /// [`FileError`] with the path.
     fn mode(&self, path: &Path) -> Result<Option<Mode>, FileError>;
+
+    /// Inode number; `None` if absent, or if this host has none. Those of one cgroup hierarchy rise with each directory
+    /// that is made, so they tell the order of creation.
+    ///
+    /// # Errors
+    /// [`FileError`] with the path.
+    fn inode(&self, _path: &Path) -> Result<Option<u64>, FileError> {
+        Ok(None)
+    }
 }
 
 /// One entry of a directory.

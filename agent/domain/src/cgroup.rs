@@ -5,6 +5,7 @@ mod driver;
 mod mounts;
 mod name;
 mod strays;
+pub mod tree;
 
 pub use convert::{
     ControlError, CpuControl, Limit, Quota, Weight, milli_to_quota, milli_to_shares, parse_cpu_max, parse_limit,

@@ -140,6 +140,11 @@ impl HostFs {
         Ok(PathBuf::from(readlinkat(&directory, name)?))
     }
 
+    fn inode_of(&self, path: &Path) -> io::Result<u64> {
+        let (directory, name) = self.open_parent(path)?;
+        Ok(fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?.st_ino)
+    }
+
     fn mode_of(&self, path: &Path) -> io::Result<Mode> {
         let (directory, name) = self.open_parent(path)?;
         let bits = fstatat(&directory, name, AtFlags::empty())?.st_mode;
@@ -184,6 +189,10 @@ impl HostFiles for HostFs {
 
     fn mode(&self, path: &Path) -> Result<Option<Mode>, FileError> {
         present(self.mode_of(path)).map_err(|cause| error("inspect", path, cause))
+    }
+
+    fn inode(&self, path: &Path) -> Result<Option<u64>, FileError> {
+        present(self.inode_of(path)).map_err(|cause| error("inspect", path, cause))
     }
 }
 
