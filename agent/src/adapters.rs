@@ -1,6 +1,10 @@
 //! The ports on a real node. Adapters do not see one another, nor the subsystems.
 
+pub mod cgroup_fs;
 pub mod drift;
 pub mod host_fs;
 pub mod instance_lock;
 pub mod ledger;
+pub mod pod_names;
+pub mod process_table;
+pub mod topology_sysfs;
