@@ -1,1 +1,31 @@
 //! The protocols that Trimtab speaks, generated from the `.proto` files of this crate.
+
+/// The kubelet's query service; wire-compatible with Kubernetes 1.36.
+pub mod podresources {
+    /// `v1.PodResourcesLister`: CPUs, memory and devices by container.
+    pub mod v1 {
+        tonic::include_proto!("v1");
+
+        /// Encoded `FileDescriptorSet` of the package, for reflection.
+        pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/podresources_v1.bin"));
+    }
+
+    /// `v1alpha1.PodResourcesLister`: devices by container.
+    pub mod v1alpha1 {
+        tonic::include_proto!("v1alpha1");
+
+        /// Encoded `FileDescriptorSet` of the package, for reflection.
+        pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/podresources_v1alpha1.bin"));
+    }
+}
+
+/// What Trimtab tells about its node.
+pub mod node {
+    /// `trimtab.node.v1alpha1.NodeState`: the report and the placements.
+    pub mod v1alpha1 {
+        tonic::include_proto!("trimtab.node.v1alpha1");
+
+        /// Encoded `FileDescriptorSet` of the package, for reflection.
+        pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/node_v1alpha1.bin"));
+    }
+}
