@@ -1,0 +1,139 @@
+//! Every instrument and the one registry; fed from reports, placements and the calls that were answered.
+
+mod grpc;
+mod labels;
+mod pinning;
+mod process;
+mod subsystem;
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use self::grpc::{Call, ConnectionEnd, GrpcMethod, GrpcMetrics};
+use self::pinning::PinningMetrics;
+use self::process::ProcessCollector;
+use self::subsystem::SubsystemMetrics;
+use crate::reconcile::node_view::NodeView;
+use crate::reconcile::report::NodeReport;
+
+/// Prefix of every metric that is not a standard one of the process.
+const PREFIX: &str = "trimtab";
+
+/// All instruments.
+pub struct Metrics {
+    registry: Registry,
+    ready: Gauge,
+    profile_generation: Gauge,
+    profile_valid: Gauge,
+    subsystems: SubsystemMetrics,
+    pinning: PinningMetrics,
+    grpc: GrpcMetrics,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Creates every series that can be known beforehand, so that a rate over it misses no first increment.
+    #[must_use]
+    pub fn new(version: &'static str, subsystems: &[&'static str]) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(ProcessCollector));
+        let ours = registry.sub_registry_with_prefix(PREFIX);
+        ours.register(
+            "build",
+            "Version of the agent; always 1",
+            Info::new([("version", version), ("architecture", std::env::consts::ARCH)]),
+        );
+        let gauge = |registry: &mut Registry, name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let ready = gauge(ours, "ready", "1 once a profile is known and every subsystem has ended a pass");
+        let profile_generation =
+            gauge(ours, "profile_generation", "Counts the good profiles since the agent started; 0 before the first");
+        let profile_valid =
+            gauge(ours, "profile_valid", "1 if the newest text of the profile is in force, 0 if it was refused");
+        let subsystems = SubsystemMetrics::register(ours, subsystems);
+        let pinning = PinningMetrics::register(ours);
+        let grpc = GrpcMetrics::register(ours);
+        Self { registry, ready, profile_generation, profile_valid, subsystems, pinning, grpc }
+    }
+
+    /// Takes over a report. Totals become counters by their difference to the report before.
+    pub fn record_report(&self, report: &NodeReport) {
+        self.ready.set(i64::from(report.ready));
+        self.profile_generation.set(i64::try_from(report.profile.generation).unwrap_or(i64::MAX));
+        self.profile_valid.set(i64::from(report.profile.valid));
+        for subsystem in &report.subsystems {
+            self.subsystems.record(subsystem);
+        }
+        self.subsystems.record_agent_findings(&report.findings);
+        self.pinning.record_report(report);
+    }
+
+    /// Takes over the placements.
+    pub fn record_view(&self, view: &NodeView) {
+        self.pinning.record_view(view);
+    }
+
+    /// The instruments of the gRPC server.
+    #[must_use]
+    pub fn grpc(&self) -> &GrpcMetrics {
+        &self.grpc
+    }
+
+    /// All metrics in the OpenMetrics text format 1.0.
+    ///
+    /// # Errors
+    /// Never in practice: the encoder fails only if writing into the string does.
+    pub fn to_text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Feeds the metrics from the two channels until the token is cancelled or both channels are closed.
+///
+/// A report that is replaced before it is seen here shows in the counters, not in the histogram of pass durations.
+pub async fn feed(
+    metrics: Arc<Metrics>,
+    mut report: watch::Receiver<Arc<NodeReport>>,
+    mut view: watch::Receiver<Arc<NodeView>>,
+    stop: CancellationToken,
+) {
+    report.mark_changed();
+    view.mark_changed();
+    let (mut report_open, mut view_open) = (true, true);
+    while report_open || view_open {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = report.changed(), if report_open => match changed {
+                Ok(()) => {
+                    let latest = Arc::clone(&report.borrow_and_update());
+                    metrics.record_report(&latest);
+                }
+                Err(_) => report_open = false,
+            },
+            changed = view.changed(), if view_open => match changed {
+                Ok(()) => {
+                    let latest = Arc::clone(&view.borrow_and_update());
+                    metrics.record_view(&latest);
+                }
+                Err(_) => view_open = false,
+            },
+        }
+    }
+}

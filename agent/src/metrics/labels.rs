@@ -1,0 +1,58 @@
+//! Labels: names and values from closed sets only, so that the number of series is known when the agent starts.
+
+use prometheus_client::encoding::EncodeLabelSet;
+
+/// Findings and refusals that concern no subsystem.
+pub(crate) const AGENT: &str = "agent";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct SubsystemLabel {
+    pub(crate) subsystem: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct StateLabels {
+    pub(crate) subsystem: &'static str,
+    pub(crate) state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ResultLabels {
+    pub(crate) subsystem: &'static str,
+    pub(crate) result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CauseLabels {
+    pub(crate) subsystem: &'static str,
+    pub(crate) cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct SeverityLabels {
+    pub(crate) subsystem: &'static str,
+    pub(crate) severity: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PoolLabel {
+    pub(crate) pool: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct MethodLabels {
+    pub(crate) service: &'static str,
+    pub(crate) method: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct HandledLabels {
+    pub(crate) service: &'static str,
+    pub(crate) method: &'static str,
+    pub(crate) code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ReasonLabel {
+    pub(crate) reason: &'static str,
+}

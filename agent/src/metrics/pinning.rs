@@ -1,0 +1,84 @@
+//! Instruments of pinning, fed from the placements and from the findings about them.
+
+use std::collections::BTreeSet;
+
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::labels::PoolLabel;
+use super::subsystem::to_gauge;
+use crate::reconcile::node_view::NodeView;
+use crate::reconcile::report::NodeReport;
+
+/// Code of the finding about a container whose effective CPUs are not the ones it was given.
+const MISPINNED: &str = "mispinned";
+
+pub(super) struct PinningMetrics {
+    cpus: Family<PoolLabel, Gauge>,
+    allocatable_cpus: Gauge,
+    pods: Gauge,
+    containers: Gauge,
+    pinned_containers: Gauge,
+    mispinned_containers: Gauge,
+    observe_only: Gauge,
+}
+
+impl PinningMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            cpus: Family::default(),
+            allocatable_cpus: Gauge::default(),
+            pods: Gauge::default(),
+            containers: Gauge::default(),
+            pinned_containers: Gauge::default(),
+            mispinned_containers: Gauge::default(),
+            observe_only: Gauge::default(),
+        };
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge(
+            "pinning_allocatable_cpus",
+            "CPUs that the empty node could give out exclusively",
+            &metrics.allocatable_cpus,
+        );
+        gauge("pinning_pods", "Pods that run on the node", &metrics.pods);
+        gauge("pinning_containers", "Containers that run on the node", &metrics.containers);
+        gauge("pinning_pinned_containers", "Containers that hold exclusive CPUs", &metrics.pinned_containers);
+        gauge(
+            "pinning_mispinned_containers",
+            "Containers whose effective CPUs or memory nodes are not the ones they were given",
+            &metrics.mispinned_containers,
+        );
+        gauge(
+            "pinning_observe_only",
+            "1 if a policy is set and yet nothing is written, because another program pins",
+            &metrics.observe_only,
+        );
+        registry.register("pinning_cpus", "CPUs by what they are used for", metrics.cpus.clone());
+        metrics.record_view(&NodeView::default());
+        metrics
+    }
+
+    pub(super) fn record_view(&self, view: &NodeView) {
+        let containers = || view.pods.iter().flat_map(|pod| &pod.containers);
+        let exclusive: BTreeSet<u32> =
+            containers().flat_map(|container| container.exclusive_cpus.iter().copied()).collect();
+        for (pool, count) in
+            [("exclusive", exclusive.len()), ("shared", view.shared_cpus.len()), ("reserved", view.reserved_cpus.len())]
+        {
+            self.cpus.get_or_create(&PoolLabel { pool }).set(to_gauge(count));
+        }
+        self.allocatable_cpus.set(to_gauge(view.allocatable_cpus.len()));
+        self.pods.set(to_gauge(view.pods.len()));
+        self.containers.set(to_gauge(containers().count()));
+        let pinned = containers().filter(|container| !container.exclusive_cpus.is_empty()).count();
+        self.pinned_containers.set(to_gauge(pinned));
+        self.observe_only.set(i64::from(view.observe_only.is_some()));
+    }
+
+    pub(super) fn record_report(&self, report: &NodeReport) {
+        let findings = report.subsystems.iter().flat_map(|subsystem| &subsystem.findings);
+        let mispinned = findings.filter(|finding| finding.code == MISPINNED).count();
+        self.mispinned_containers.set(to_gauge(mispinned));
+    }
+}

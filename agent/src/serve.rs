@@ -1,0 +1,211 @@
+//! Everything that answers: gRPC on a unix socket, metrics and probes over HTTP. Reads the latest state, decides nothing.
+
+mod authority;
+mod grpc;
+mod http;
+mod listen;
+mod peer;
+mod socket;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use self::grpc::{Guard, PeerLimiter, Serving, Sources};
+pub use self::grpc::{RateLimit, Reflection};
+use self::http::{HttpServer, Pages};
+pub use self::peer::AllowedPeers;
+use self::socket::{BoundSocket, OwnedPath};
+pub use self::socket::{SocketConfig, SocketError};
+use crate::metrics::{self, GrpcMetrics, Metrics};
+use crate::reconcile::node_view::NodeView;
+use crate::reconcile::report::NodeReport;
+
+/// Calls in progress on one connection; a client that opens more waits (RFC 9113, SETTINGS_MAX_CONCURRENT_STREAMS).
+const MAX_STREAMS: u32 = 64;
+
+/// Bytes of the decoded headers of one call; a client that sends more is answered with HTTP status 431.
+const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+
+/// Time for calls in progress to end after the order to stop, then connections are cut.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Where and to whom the agent answers.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// The socket for gRPC.
+    pub socket: SocketConfig,
+    /// Who may use it, besides what its file mode says.
+    pub peers: AllowedPeers,
+    /// Calls per client process; `None`: no limit.
+    pub rate_limit: Option<RateLimit>,
+    /// Whether clients may ask which services there are.
+    pub reflection: Reflection,
+    /// Address for `/metrics`, `/healthz` and `/readyz`; `None`: not served.
+    pub http: Option<SocketAddr>,
+}
+
+impl ServeConfig {
+    /// The defaults: mode 0660 for root and the agent's own user, the kubelet's rate limit per client, no HTTP.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: SocketConfig::new(socket),
+            peers: AllowedPeers::default(),
+            rate_limit: Some(RateLimit::default()),
+            reflection: Reflection::default(),
+            http: None,
+        }
+    }
+}
+
+/// The answers cannot be given.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The socket cannot be had.
+    #[error("cannot serve gRPC")]
+    Socket(#[from] SocketError),
+    /// The HTTP address cannot be had.
+    #[error("cannot serve HTTP on {address}; another process may use the port: choose another with --http, or `off`")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The descriptors that were built in are not valid.
+    #[error("cannot describe the services for reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// The running servers.
+#[derive(Debug)]
+pub struct ServeHandle {
+    socket: PathBuf,
+    http: Option<SocketAddr>,
+    servers: JoinHandle<()>,
+}
+
+impl ServeHandle {
+    /// Path of the socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Address of the HTTP server, with the port that the kernel chose if port 0 was asked for; `None`: not served.
+    #[must_use]
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Ends when every server has stopped and the socket is gone; that takes a cancelled token.
+    pub async fn stopped(self) {
+        if let Err(error) = self.servers.await {
+            tracing::error!(%error, "the servers have ended badly");
+        }
+    }
+}
+
+/// What the servers answer from.
+#[derive(Debug, Clone)]
+pub struct ServeState {
+    /// The latest report.
+    pub report: watch::Receiver<Arc<NodeReport>>,
+    /// The latest placements.
+    pub view: watch::Receiver<Arc<NodeView>>,
+    /// Where calls are counted; fed here from the two channels.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Binds everything, then serves in the background until the token is cancelled.
+///
+/// # Errors
+/// [`ServeError`] if something cannot be bound; nothing is served then and no path is left behind.
+pub async fn run(config: ServeConfig, state: ServeState, stop: CancellationToken) -> Result<ServeHandle, ServeError> {
+    let http = match config.http {
+        Some(address) => Some(http::bind(address).await?),
+        None => None,
+    };
+    let (serving, serving_seen) = watch::channel(Serving::No);
+    let sources = Sources { report: state.report.clone(), view: state.view.clone(), serving: serving_seen };
+    let routes = grpc::routes(&sources, config.reflection)?;
+    let guard = Guard::new(routes, PeerLimiter::new(config.rate_limit), state.metrics.grpc().clone());
+    let socket = socket::bind(&config.socket).await?;
+    let address = http.as_ref().map(|server| server.address);
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(report_health(serving, state.report.clone(), stop.clone()));
+    tasks.spawn(metrics::feed(Arc::clone(&state.metrics), state.report.clone(), state.view.clone(), stop.clone()));
+    tasks.spawn(serve_grpc(socket, guard, config.peers, state.metrics.grpc().clone(), stop.clone()));
+    if let Some(server) = http {
+        tasks.spawn(serve_http(server, state, stop));
+    }
+    let servers = tokio::spawn(async move { while tasks.join_next().await.is_some() {} });
+    Ok(ServeHandle { socket: config.socket.path, http: address, servers })
+}
+
+/// Tells health what the report says; the end of this task ends every watch of health.
+async fn report_health(
+    serving: watch::Sender<Serving>,
+    mut report: watch::Receiver<Arc<NodeReport>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let now = if report.borrow_and_update().ready { Serving::Yes } else { Serving::No };
+        serving.send_if_modified(|before| std::mem::replace(before, now) != now);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = report.changed() => if changed.is_err() {
+                stop.cancelled().await;
+                break;
+            },
+        }
+    }
+    serving.send_replace(Serving::No);
+}
+
+async fn serve_http(server: HttpServer, state: ServeState, stop: CancellationToken) {
+    server.run(Pages { metrics: state.metrics, report: state.report, stop }).await;
+}
+
+async fn serve_grpc(
+    socket: BoundSocket,
+    guard: Guard,
+    peers: AllowedPeers,
+    metrics: GrpcMetrics,
+    stop: CancellationToken,
+) {
+    let BoundSocket { listener, path } = socket;
+    let incoming = listen::incoming(listener, peers, metrics);
+    let serving = Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .serve_with_incoming_shutdown(guard, incoming, stop.clone().cancelled_owned());
+    let drained = async {
+        stop.cancelled().await;
+        remove(&path);
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        served = serving => match served {
+            Ok(()) => remove(&path),
+            Err(error) => tracing::error!(socket = %path, %error, "the gRPC server has ended"),
+        },
+        () = drained => tracing::warn!("connections were cut that did not end in time"),
+    }
+}
+
+/// The path is removed first, so that clients which reconnect find nobody instead of a server that is going away.
+fn remove(path: &OwnedPath) {
+    if let Err(error) = path.remove() {
+        tracing::warn!(%error, "the socket stays behind");
+    }
+}

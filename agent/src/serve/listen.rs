@@ -1,0 +1,118 @@
+//! Accepts connections, notes who they are from, and bounds how many there are.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::transport::server::Connected;
+
+use super::authority::{self, AuthorityStream};
+use super::peer::{Access, AllowedPeers, Peer};
+use crate::metrics::{ConnectionEnd, GrpcMetrics};
+
+/// Connections open at once; the next one is closed, so that a client sees at once that it leaks them.
+const MAX_CONNECTIONS: i64 = 256;
+
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The connections of the listener, one after the other.
+pub(super) fn incoming(
+    listener: UnixListener,
+    peers: AllowedPeers,
+    metrics: GrpcMetrics,
+) -> impl Stream<Item = io::Result<Connection>> {
+    UnixListenerStream::new(listener).then(pause_after_error).filter_map(move |accepted| match accepted {
+        Ok(stream) => accept(stream, &peers, &metrics).map(Ok),
+        Err(error) => Some(Err(error)),
+    })
+}
+
+/// Without the pause the server would spin when file descriptors have run out.
+async fn pause_after_error(accepted: io::Result<UnixStream>) -> io::Result<UnixStream> {
+    if let Err(error) = &accepted {
+        tracing::warn!(%error, "cannot accept a connection to the socket");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+    accepted
+}
+
+fn accept(stream: UnixStream, peers: &AllowedPeers, metrics: &GrpcMetrics) -> Option<Connection> {
+    if metrics.connections().get() >= MAX_CONNECTIONS {
+        metrics.closed(ConnectionEnd::Capacity);
+        tracing::warn!(limit = MAX_CONNECTIONS, "a connection was closed because too many are open");
+        return None;
+    }
+    let peer = Peer::of(&stream, peers).ok()?;
+    if peer.access == Access::Refused {
+        metrics.peer_refused();
+        tracing::warn!(uid = peer.uid, gid = peer.gid, pid = peer.pid, "a peer that is not allowed has connected");
+    }
+    metrics.connections().inc();
+    Some(Connection { stream: AuthorityStream::new(stream), peer, metrics: metrics.clone() })
+}
+
+/// An accepted connection; counted while it lives.
+pub(super) struct Connection {
+    stream: AuthorityStream<UnixStream>,
+    peer: Peer,
+    metrics: GrpcMetrics,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.metrics.connections().dec();
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &polled
+            && authority::is_malformed(error)
+        {
+            self.metrics.closed(ConnectionEnd::Malformed);
+            tracing::debug!(pid = self.peer.pid, %error, "a connection was closed");
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
