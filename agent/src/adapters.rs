@@ -8,3 +8,4 @@ pub mod ledger;
 pub mod pod_names;
 pub mod process_table;
 pub mod topology_sysfs;
+pub mod profile_file;

@@ -36,6 +36,7 @@ mod resource_managers;
 mod scalar;
 mod suggest;
 mod sysctls;
+mod text;
 mod tree;
 
 use trimtab_domain::spec::NodeSpec;
@@ -43,7 +44,8 @@ use trimtab_domain::spec::NodeSpec;
 pub use self::diagnostic::{Diagnostic, Rejected};
 pub use self::document::{API_VERSION, KIND};
 use self::reader::{Cursor, Problems};
-pub use self::tree::{MAX_BYTES, MAX_DEPTH, MAX_NODES};
+pub use self::text::MAX_BYTES;
+pub use self::tree::{MAX_DEPTH, MAX_NODES};
 
 /// A profile without errors.
 #[derive(Debug, Clone, PartialEq)]

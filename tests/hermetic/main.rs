@@ -13,4 +13,5 @@
 mod engine;
 mod laws;
 mod profile;
+mod profile_file;
 mod support;

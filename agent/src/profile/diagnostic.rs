@@ -17,7 +17,7 @@ impl Position {
 }
 
 /// One thing that is wrong with a profile.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Diagnostic {
     /// Name of the file as the caller gave it.
     pub file: String,

@@ -3,15 +3,13 @@
 //! YAML 1.2; JSON is a part of it. What would read differently elsewhere (tags, merge keys, several documents) is
 //! refused, so that a profile means the same to every reader.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span};
 
 use super::diagnostic::{Diagnostic, Position};
+use super::text;
 
-/// Largest text, in bytes (1 MiB, what Kubernetes allows in a ConfigMap).
-pub const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting of lists and mappings; a valid profile needs six.
 pub const MAX_DEPTH: usize = 32;
 /// Most values in a document, repetitions by aliases included.
@@ -56,50 +54,10 @@ pub(crate) struct Entry {
 /// Reads one document. The tree is `None` if the text cannot be followed to its end; problems that leave the rest
 /// readable, such as a key that occurs twice, are collected beside the tree.
 pub(crate) fn read(bytes: &[u8]) -> (Option<Node>, Vec<Diagnostic>) {
-    match checked_text(bytes).and_then(|text| Builder::default().run(text)) {
+    match text::checked(bytes).map_err(|problem| vec![*problem]).and_then(|text| Builder::default().run(text)) {
         Ok((root, problems)) => (Some(root), problems),
         Err(problems) => (None, problems),
     }
-}
-
-/// Refuses what is no text, before anything is parsed.
-fn checked_text(bytes: &[u8]) -> Result<&str, Vec<Diagnostic>> {
-    let refuse = |position, message: &str, found: String, allowed: &str| {
-        Err(vec![Diagnostic::at(position, "", message).found(found).allowed(allowed)])
-    };
-    if bytes.len() > MAX_BYTES {
-        let found = format!("{} bytes", bytes.len());
-        return refuse(Position::START, "too large", found, &format!("at most {MAX_BYTES} bytes"));
-    }
-    if bytes.starts_with(&[0xef, 0xbb, 0xbf]) {
-        return refuse(Position::START, "byte order mark", "EF BB BF at the start".into(), "UTF-8 without one");
-    }
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return refuse(Position::START, "wrong encoding", "UTF-16 with a byte order mark".into(), "UTF-8");
-    }
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let (good, rest) = bytes.split_at_checked(error.valid_up_to()).unwrap_or((bytes, &[]));
-            let found = rest.first().map_or_else(String::new, |byte| format!("byte 0x{byte:02x}"));
-            let place = position_after(&String::from_utf8_lossy(good));
-            return refuse(place, "wrong encoding", found, "UTF-8");
-        }
-    };
-    let unprintable = |c: &char| (c.is_control() && !matches!(c, '\t' | '\n' | '\r')) || *c == '\u{feff}';
-    if let Some((offset, bad)) = text.char_indices().find(|(_, c)| unprintable(c)) {
-        let place = position_after(text.get(..offset).unwrap_or(""));
-        let found = format!("U+{:04X}", u32::from(bad));
-        return refuse(place, "control character", found, "printable characters, line ends and tabs");
-    }
-    Ok(text)
-}
-
-/// The place just behind `text`.
-fn position_after(text: &str) -> Position {
-    let line = text.matches('\n').count() + 1;
-    let column = text.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    Position { line, column }
 }
 
 /// A list or mapping whose end has not been read yet.
@@ -121,14 +79,15 @@ struct Builder {
     problems: Vec<Diagnostic>,
 }
 
-type Fatal = Diagnostic;
+/// A problem behind which nothing more can be read.
+type Fatal = Box<Diagnostic>;
 
 impl Builder {
     fn run(mut self, text: &str) -> Result<(Node, Vec<Diagnostic>), Vec<Diagnostic>> {
         match self.read_events(text) {
             Ok(()) => {}
             Err(fatal) => {
-                self.problems.push(fatal);
+                self.problems.push(*fatal);
                 return Err(self.problems);
             }
         }
@@ -158,9 +117,7 @@ impl Builder {
             if matches!(event, Event::DocumentStart(..)) {
                 documents += 1;
                 if documents > 1 {
-                    return Err(Diagnostic::at(start(&span), "", "several documents")
-                        .found("a second document")
-                        .allowed("one document per file"));
+                    return Err(fatal(start(&span), "several documents", "a second document", "one document per file"));
                 }
             }
             self.take(event, &span)?;
@@ -195,7 +152,12 @@ impl Builder {
             },
             Event::Alias(id) => {
                 let Some((node, size)) = self.anchors.get(&id) else {
-                    return Err(Diagnostic::at(at, "", "an alias may not stand inside the value that it repeats"));
+                    return Err(fatal(
+                        at,
+                        "endless repetition",
+                        "an alias inside the value that it repeats",
+                        "finished values",
+                    ));
                 };
                 let (size, mut copy) = (*size, None);
                 if self.nodes.saturating_add(size) <= MAX_NODES {
@@ -212,12 +174,10 @@ impl Builder {
     fn push(&mut self, value: Value, anchor: usize, at: Position) -> Result<(), Fatal> {
         self.count(1, at)?;
         if self.open.len() >= MAX_DEPTH {
-            return Err(Diagnostic::at(at, "", "nested too deeply")
-                .found(format!("more than {MAX_DEPTH} levels"))
-                .allowed(format!("at most {MAX_DEPTH}")));
+            return Err(too_deep(at));
         }
         if self.open.last().is_some_and(|parent| matches!(parent.node.value, Value::Map(_)) && parent.key.is_none()) {
-            return Err(Diagnostic::at(at, "", "a key must be text").found("a list or mapping as key"));
+            return Err(fatal(at, "not a key", "a list or mapping", "text in front of the colon"));
         }
         self.open.push(Open { node: Node { value, at }, anchor, key: None, seen: BTreeMap::new() });
         Ok(())
@@ -227,9 +187,12 @@ impl Builder {
     fn count(&mut self, more: usize, at: Position) -> Result<(), Fatal> {
         self.nodes = self.nodes.saturating_add(more);
         if self.nodes > MAX_NODES {
-            return Err(Diagnostic::at(at, "", "too many values")
-                .found(format!("more than {MAX_NODES}, repetitions by aliases included"))
-                .allowed(format!("at most {MAX_NODES}")));
+            return Err(fatal(
+                at,
+                "too many values",
+                &format!("more than {MAX_NODES}, repetitions by aliases included"),
+                &format!("at most {MAX_NODES}"),
+            ));
         }
         Ok(())
     }
@@ -289,15 +252,15 @@ impl Builder {
 /// The name in front of a colon.
 fn key_text(node: &Node) -> Result<String, Fatal> {
     match &node.value {
-        Value::Scalar { text, plain: true } if text == "<<" => Err(Diagnostic::at(node.at, "", "merge key")
-            .found("\"<<\"")
-            .allowed("aliases as values, but no merge keys")),
+        Value::Scalar { text, plain: true } if text == "<<" => {
+            Err(fatal(node.at, "merge key", "\"<<\"", "aliases as values, but no merge keys"))
+        }
         Value::Scalar { text, plain: true } if text.is_empty() => {
-            Err(Diagnostic::at(node.at, "", "a key must be text").found("nothing in front of the colon"))
+            Err(fatal(node.at, "not a key", "nothing", "text in front of the colon"))
         }
         Value::Scalar { text, .. } => Ok(text.clone()),
         Value::List(_) | Value::Map(_) => {
-            Err(Diagnostic::at(node.at, "", "a key must be text").found("a list or mapping as key"))
+            Err(fatal(node.at, "not a key", "a list or mapping", "text in front of the colon"))
         }
     }
 }
@@ -313,9 +276,7 @@ fn size(node: &Node) -> usize {
 
 fn refuse_tag(tagged: bool, at: Position) -> Result<(), Fatal> {
     if tagged {
-        return Err(Diagnostic::at(at, "", "tags are not supported")
-            .found("a value with a tag such as !!str")
-            .allowed("plain values; quotes make text"));
+        return Err(fatal(at, "tag", "a value with a tag such as !!str", "values without tags; quotes make text"));
     }
     Ok(())
 }
@@ -324,23 +285,24 @@ fn start(span: &Span) -> Position {
     Position { line: span.start.line(), column: span.start.col() + 1 }
 }
 
-/// The parser's own words, better where a common mistake is behind them.
-fn syntax(error: &ScanError) -> Diagnostic {
+fn fatal(at: Position, message: &str, found: &str, allowed: &str) -> Fatal {
+    Box::new(Diagnostic::at(at, "", message).found(found).allowed(allowed))
+}
+
+fn too_deep(at: Position) -> Fatal {
+    fatal(at, "nested too deeply", &format!("more than {MAX_DEPTH} levels"), &format!("at most {MAX_DEPTH}"))
+}
+
+/// The parser's own words, better ones where a common mistake is behind them.
+fn syntax(error: &ScanError) -> Fatal {
     let marker = error.marker();
     let at = Position { line: marker.line(), column: marker.col() + 1 };
-    let message: Cow<'static, str> = match error.kind() {
+    match error.kind() {
         ErrorKind::TabInIndentation | ErrorKind::TabAtBlockScalarStart | ErrorKind::TabInPlainScalar => {
-            return Diagnostic::at(at, "", "tab as indentation").found("a tab").allowed("spaces");
+            fatal(at, "not valid YAML", "a tab as indentation", "spaces")
         }
-        ErrorKind::RecursionLimitExceeded => {
-            return Diagnostic::at(at, "", "nested too deeply")
-                .found(format!("more than {MAX_DEPTH} levels"))
-                .allowed(format!("at most {MAX_DEPTH}"));
-        }
-        ErrorKind::DirectiveDisallowed => {
-            return Diagnostic::at(at, "", "directive").found("a line with %").allowed("a document without directives");
-        }
-        kind => kind.to_string().into(),
-    };
-    Diagnostic::at(at, "", format!("not valid YAML: {message}"))
+        ErrorKind::RecursionLimitExceeded => too_deep(at),
+        ErrorKind::DirectiveDisallowed => fatal(at, "directive", "a line with %", "a document without directives"),
+        kind => Box::new(Diagnostic::at(at, "", format!("not valid YAML: {kind}"))),
+    }
 }
