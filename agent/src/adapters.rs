@@ -7,5 +7,5 @@ pub mod instance_lock;
 pub mod ledger;
 pub mod pod_names;
 pub mod process_table;
-pub mod topology_sysfs;
 pub mod profile_file;
+pub mod topology_sysfs;
