@@ -1,10 +1,19 @@
-//! Kernel parameters by name: what a pod may set, and how a name is spelled.
+//! Kernel parameters: how their names and values are spelled, what a pod may set, and how the node's are held.
 
+pub mod absent;
 mod admission;
+pub mod glob;
+pub mod key;
+pub mod order;
+pub mod ordered;
+pub mod owner;
 pub mod policy;
 mod safe;
+pub mod side_effect;
+pub mod value;
 
 pub use admission::{HostNamespaces, Namespace, PatternError, SysctlAllowlist, SysctlForbidden, SysctlPattern};
+pub use key::SysctlKey;
 pub use safe::{KernelVersion, SAFE_SYSCTLS, SafeSysctl, safe_sysctls};
 
 /// A sysctl name in dot form, as the kubelet compares it.
