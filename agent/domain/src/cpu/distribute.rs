@@ -1,6 +1,6 @@
 //! The even spread of a container over NUMA nodes (`distribute-cpus-across-numa`).
 
-use super::picker::{Caches, Picker, ThreadOrder, take_packed};
+use super::picker::{Picker, Style, take_packed};
 use crate::cpuset::CpuSet;
 use crate::placement::AllocationError;
 use crate::topology::Machine;
@@ -37,9 +37,9 @@ pub(super) fn take(
     free: &CpuSet,
     count: usize,
     group: usize,
-    order: ThreadOrder,
+    style: Style,
 ) -> Result<CpuSet, AllocationError> {
-    let packed = |free: &CpuSet, count| take_packed(machine, free, count, order, Caches::Ignored);
+    let packed = |free: &CpuSet, count| take_packed(machine, free, count, style);
     if group == 0 || !count.is_multiple_of(group) || count == 0 || count > free.len() {
         return packed(free, count);
     }

@@ -14,13 +14,32 @@ mod uncore;
 /// # Errors
 /// [`AllocationError::NotEnoughCpus`] if fewer are free.
 pub fn take(machine: &Machine, free: &CpuSet, count: usize, options: &CpuOptions) -> Result<CpuSet, AllocationError> {
+    take_by(machine, free, count, options, WholeUnits::Verified)
+}
+
+/// [`take`], with a choice of what counts as a whole unit.
+pub(super) fn take_by(
+    machine: &Machine,
+    free: &CpuSet,
+    count: usize,
+    options: &CpuOptions,
+    whole: WholeUnits,
+) -> Result<CpuSet, AllocationError> {
     let order = if options.distribute_across_cores { ThreadOrder::ByNumber } else { ThreadOrder::ByCore };
+    let caches = if options.prefer_align_by_uncore { Caches::Aligned } else { Caches::Ignored };
     if options.distribute_across_numa {
         let group = if options.full_pcpus_only { machine.cpus_per_core() } else { 1 };
-        return distribute::take(machine, free, count, group, order);
+        return distribute::take(machine, free, count, group, Style { order, caches: Caches::Ignored, whole });
     }
-    let caches = if options.prefer_align_by_uncore { Caches::Aligned } else { Caches::Ignored };
-    take_packed(machine, free, count, order, caches)
+    take_packed(machine, free, count, Style { order, caches, whole })
+}
+
+/// How the packed form packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Style {
+    pub(super) order: ThreadOrder,
+    pub(super) caches: Caches,
+    pub(super) whole: WholeUnits,
 }
 
 /// In which order single CPUs are taken.
@@ -39,13 +58,22 @@ pub(super) enum Caches {
     Aligned,
 }
 
+/// When a core or a socket counts as wholly free, on a machine whose cores or sockets differ in size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WholeUnits {
+    /// All its CPUs are free. Only such a selection may be given to anybody.
+    Verified,
+    /// It has as many free CPUs as the average unit has CPUs: the kubelet's rule, which may select CPUs that are not
+    /// free. Only of use to tell what the kubelet would say.
+    ByAverage,
+}
+
 /// The packed form: whole sockets and NUMA nodes, whole caches if asked for, whole cores, single CPUs.
 pub(super) fn take_packed(
     machine: &Machine,
     free: &CpuSet,
     count: usize,
-    order: ThreadOrder,
-    caches: Caches,
+    style: Style,
 ) -> Result<CpuSet, AllocationError> {
     if count == 0 {
         return Ok(CpuSet::new());
@@ -55,13 +83,14 @@ pub(super) fn take_packed(
         return Err(AllocationError::NotEnoughCpus { requested: count, available });
     }
     let mut picker = Picker::new(machine, free, count);
+    picker.whole = style.whole;
     let [outer, inner] = picker.whole_levels();
     picker.take_whole(outer);
     picker.take_whole(inner);
-    if caches == Caches::Aligned {
+    if style.caches == Caches::Aligned {
         picker.take_caches();
     }
-    match order {
+    match style.order {
         ThreadOrder::ByCore => {
             picker.take_whole_cores();
             picker.take_threads_by_core();
@@ -97,6 +126,7 @@ pub(super) struct Picker<'m> {
     counts: FreeCounts,
     taken: CpuSet,
     needed: usize,
+    whole: WholeUnits,
 }
 
 impl<'m> Picker<'m> {
@@ -109,7 +139,7 @@ impl<'m> Picker<'m> {
             numa: zeros(machine.numas()),
         };
         let free = free.intersection(machine.online());
-        let mut picker = Self { machine, free, counts, taken: CpuSet::new(), needed };
+        let mut picker = Self { machine, free, counts, taken: CpuSet::new(), needed, whole: WholeUnits::Verified };
         for cpu in &picker.free {
             picker.counts.change(machine, cpu, |count| count + 1);
         }
@@ -181,8 +211,7 @@ impl<'m> Picker<'m> {
     }
 
     /// True if every CPU of the unit is free *and* their number is the one that the kubelet takes for whole: for cores
-    /// and sockets the average of the machine. Where units differ in size the kubelet looks at the average alone and
-    /// hands out CPUs that are not free.
+    /// and sockets the average of the machine.
     fn is_whole(&self, level: Level, position: usize) -> bool {
         let Some(unit) = units(self.machine, level).get(position) else { return false };
         let expected = match level {
@@ -191,7 +220,7 @@ impl<'m> Picker<'m> {
             Level::Uncore | Level::Numa => unit.len(),
         };
         let free = self.free_in(level, position);
-        free == expected && free == unit.len()
+        free == expected && (free == unit.len() || self.whole == WholeUnits::ByAverage)
     }
 
     fn free_in(&self, level: Level, position: usize) -> usize {
@@ -204,10 +233,16 @@ impl<'m> Picker<'m> {
         counts.get(position).copied().unwrap_or(0)
     }
 
-    /// Takes a wholly free unit if the need is at least its size.
+    /// Takes a whole unit if the need is at least its size.
     fn take_unit(&mut self, unit: &Unit) {
-        if self.needed >= unit.len() {
-            self.take_up_to_need(unit);
+        if self.needed < unit.len() {
+            return;
+        }
+        let rest = self.needed - unit.len();
+        self.take_up_to_need(unit);
+        if self.whole == WholeUnits::ByAverage {
+            self.taken.insert_all(unit.cpus());
+            self.needed = rest;
         }
     }
 
