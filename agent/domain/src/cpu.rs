@@ -1,6 +1,51 @@
 //! The CPU manager: which containers own CPUs, which CPUs those are, and on which NUMA nodes they could be.
+//!
+//! # Who owns CPUs
+//!
+//! Under policy `none` nobody does. Under `static` a container owns CPUs if its pod is Guaranteed and its CPU request is
+//! a whole number; all others run on the *shared pool*. The *reserved* CPUs are never owned; they stay in the shared
+//! pool unless `strict-cpu-reservation` takes them out. A container keeps its CPUs until its pod is gone, restarts
+//! included. Giving CPUs to a container takes them out of the shared pool, removing it puts them back; nothing else moves
+//! CPUs. The CPUs of an init container may be used again by later containers of its pod, so sets of one
+//! pod can overlap, sets of two pods never.
+//!
+//! # Which CPUs: the packed form
+//!
+//! The choice is best fit, on the machine as a tree of sockets, NUMA nodes, uncore caches and cores. Wherever units are
+//! visited, those with the fewest free CPUs come first, ties by id: what is already broken up is used up before
+//! something whole is broken. Each step walks its units once, in the order that holds when the step begins.
+//!
+//! 1. Every unit of the outer level that is wholly free and not larger than what is still needed is taken whole. The
+//!    outer level is the NUMA node where there are at least as many sockets as nodes, else the socket.
+//! 2. The same on the inner one of these two levels.
+//! 3. With `prefer-align-cpus-by-uncorecache`: whole caches, then a part of *one* cache, if that gives exactly the rest.
+//! 4. Whole cores, unless `distribute-cpus-across-cores` asks for the opposite.
+//! 5. Single CPUs, core by core; or, for `distribute-cpus-across-cores`, socket by socket in the order of CPU numbers.
+//!
+//! So sixteen CPUs of an idle machine with eight CPUs per node are two whole nodes; one CPU goes to a core whose sibling
+//! is busy, if there is one.
+//!
+//! # Which CPUs: the distributed form
+//!
+//! With `distribute-cpus-across-numa` the CPUs come in equal parts from as few nodes as can hold them, in groups of one
+//! CPU, or of one core with `full-pcpus-only`. Of all sets of that many nodes, and of all ways to hand out a remainder
+//! that cannot be divided, the one wins that leaves the free CPUs of the nodes most alike (standard deviation); the first
+//! one among equals. Inside a node the packed form chooses. Where no even division exists the packed form takes over.
+//!
+//! # Where the topology manager comes in
+//!
+//! [`hints`] lists the sets of NUMA nodes that have enough free CPUs. The merged hint comes back to
+//! [`CpuManager::allocate`]: CPUs inside it are chosen first, what is missing then from anywhere, in two separate
+//! selections.
+//!
+//! # Where this differs from the kubelet
+//!
+//! Decisions are those of kubelet 1.36, with three exceptions where the kubelet breaks its own promise. On machines
+//! whose cores or sockets differ in size it takes units for wholly free that are not, and hands out CPUs that are
+//! reserved or owned: here a unit counts as whole only if all its CPUs are free. Its distributed form can go round for
+//! ever over odd leftovers: here such a division does not exist. And it overwrites the node set that it remembers as the
+//! best one while it goes on searching (with four, six or seven nodes): here the best one is used.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cpuset::{CpuSet, NO_CPUS};
@@ -10,6 +55,7 @@ use crate::topology::Machine;
 use crate::workload::{Container, Pod, PodUid, ResourceName};
 
 mod adopt;
+mod config;
 mod distribute;
 mod hints;
 mod options;
@@ -21,6 +67,7 @@ mod select;
 mod state;
 
 pub(crate) use adopt::NotAdopted;
+pub use config::{CpuConfig, CpuConfigError};
 pub use hints::hints;
 pub use options::{CpuGates, CpuOptions, StaticPolicyError};
 pub use picker::take;
@@ -29,41 +76,6 @@ pub use select::allocate_from;
 pub use state::{CpuState, CpuStateError};
 
 use reuse::ReusePool;
-
-/// Settings of the CPU manager, in the words of the kubelet configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CpuConfig {
-    /// `cpuManagerPolicy`: `none` or `static`.
-    pub policy: String,
-    /// `cpuManagerPolicyOptions`: name to boolean text.
-    pub options: BTreeMap<String, String>,
-    /// Which options may be used at all.
-    pub gates: CpuGates,
-    /// True with the topology manager policy `single-numa-node`, which excludes `align-by-socket`.
-    pub single_numa_node: bool,
-    /// CPUs that pods never own.
-    pub reservation: CpuReservation,
-}
-
-/// The CPU manager cannot be made; the texts are those of the kubelet.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CpuConfigError {
-    /// Neither `none` nor `static`.
-    #[error("unknown policy: {0:?}")]
-    UnknownPolicy(String),
-    /// Options without the policy that has them; the text is `name:value`, joined by blanks.
-    #[error("new none policy error: None policy: received unsupported options=map[{0}]")]
-    OptionsOfNone(String),
-    /// The node reserves no CPU.
-    #[error("[cpumanager] unable to determine reserved CPU resources for static policy")]
-    NoReservation,
-    /// The node reserves zero CPUs.
-    #[error("[cpumanager] the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero")]
-    ZeroReservation,
-    /// The options, the machine or the reservation do not suit the static policy.
-    #[error("new static policy error: {0}")]
-    Static(StaticPolicyError),
-}
 
 /// What the static policy needs to know beside the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,3 +292,6 @@ impl StaticPolicy {
         Ok(Self { options, reserved, reserved_physical })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -330,4 +330,6 @@ fn place_cpus(cpus: &[CpuInfo], nodes: &[NumaNode]) -> Result<BTreeMap<u32, CpuP
 }
 
 #[cfg(test)]
+pub(crate) mod shape;
+#[cfg(test)]
 mod tests;

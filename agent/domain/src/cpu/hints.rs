@@ -70,3 +70,41 @@ fn sockets_covered(machine: &Machine, mask: NumaMask) -> usize {
     let holds = |numa: &usize| numas.get(*numa).is_some_and(|numa| inside(&numa.id()));
     machine.links().numas_of_socket.iter().filter(|list| list.iter().any(holds)).count()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::topology::shape::{B, C, Shape};
+
+    #[test]
+    fn node_sets_are_listed_by_size_and_preferred_if_the_empty_machine_needs_as_many() {
+        let rows: [(&str, Shape, &str, &str, usize, &str); 5] = [
+            ("all free", B, "0-15", "", 2, "0+ 1+ 01-"),
+            ("more than a node", B, "0-15", "", 9, "01+"),
+            ("two free on each node", B, "3-4,11-12", "", 3, "01-"),
+            ("reusable CPUs must be inside", B, "1-7,9-15", "0", 2, "0+ 01-"),
+            ("more than the machine", B, "0-15", "", 17, ""),
+        ];
+        for (name, shape, free, reusable, count, expected) in rows {
+            let set = |text| CpuSet::parse(text).unwrap();
+            let list = hints(&shape.machine(), &set(free), &set(reusable), count, &CpuOptions::default());
+            assert_eq!(print(&list), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn sets_that_cover_few_sockets_are_preferred_with_socket_alignment() {
+        let machine = C.machine();
+        let options = CpuOptions { align_by_socket: true, ..CpuOptions::default() };
+        let list = hints(&machine, machine.online(), &CpuSet::new(), 4, &options);
+        assert_eq!(print(&list), "0+ 1+ 2+ 3+ 01+ 02- 03- 12- 13- 23+ 012- 013- 023- 123- 0123-");
+    }
+
+    fn print(list: &[TopologyHint]) -> String {
+        let nodes = |mask: NumaMask| mask.iter().map(|node| node.to_string()).collect::<String>();
+        let sign = |hint: &TopologyHint| if hint.preferred { '+' } else { '-' };
+        let one = |hint: &TopologyHint| format!("{}{}", nodes(hint.affinity.unwrap()), sign(hint));
+        list.iter().map(one).collect::<Vec<_>>().join(" ")
+    }
+}

@@ -146,3 +146,80 @@ fn parse_bool(text: &str) -> Option<bool> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::topology::shape::{B, C, Shape};
+
+    const OPEN: CpuGates = CpuGates { alpha_options: true, beta_options: true };
+
+    fn parse(options: &[(&str, &str)], gates: CpuGates) -> Result<CpuOptions, String> {
+        let map = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        CpuOptions::parse(&map, gates).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn options_are_read_by_name_value_and_gate() {
+        let gates = CpuGates::default();
+        assert_eq!(parse(&[], gates), Ok(CpuOptions::default()));
+        let both = [(FULL_PCPUS_ONLY, "T"), (DISTRIBUTE_ACROSS_NUMA, "1"), (STRICT_RESERVATION, "False")];
+        let expected = CpuOptions { full_pcpus_only: true, distribute_across_numa: true, ..CpuOptions::default() };
+        assert_eq!(parse(&both, gates), Ok(expected));
+        assert!(parse(&[(ALIGN_BY_SOCKET, "true"), (FULL_PCPUS_ONLY, "true")], OPEN).unwrap().align_by_socket);
+        let harmless = [(DISTRIBUTE_ACROSS_CORES, "true"), (FULL_PCPUS_ONLY, "false")];
+        assert!(parse(&harmless, OPEN).is_ok(), "only options that are on contradict");
+    }
+
+    #[test]
+    fn wrong_options_are_refused_with_the_words_of_the_kubelet() {
+        let closed = CpuGates { alpha_options: false, beta_options: false };
+        let conflict = |a, b| format!("static policy options {a} and {b} can not be used at the same time");
+        let rows = [
+            (vec![("x", "true")], OPEN, r#"unknown CPU Manager Policy option: "x""#.to_owned()),
+            (
+                vec![(ALIGN_BY_SOCKET, "true")],
+                closed,
+                "CPU Manager Policy Alpha-level Options not enabled, but option \"align-by-socket\" provided".to_owned(),
+            ),
+            (
+                vec![(DISTRIBUTE_ACROSS_NUMA, "x")],
+                closed,
+                "CPU Manager Policy Beta-level Options not enabled, but option \"distribute-cpus-across-numa\" provided"
+                    .to_owned(),
+            ),
+            (
+                vec![(FULL_PCPUS_ONLY, "yes")],
+                closed,
+                "bad value for option \"full-pcpus-only\": strconv.ParseBool: parsing \"yes\": invalid syntax".to_owned(),
+            ),
+            (
+                vec![(FULL_PCPUS_ONLY, "1"), (DISTRIBUTE_ACROSS_CORES, "1"), (DISTRIBUTE_ACROSS_NUMA, "1")],
+                OPEN,
+                conflict(FULL_PCPUS_ONLY, DISTRIBUTE_ACROSS_CORES),
+            ),
+            (
+                vec![(PREFER_ALIGN_BY_UNCORE, "1"), (DISTRIBUTE_ACROSS_NUMA, "1")],
+                OPEN,
+                conflict(PREFER_ALIGN_BY_UNCORE, DISTRIBUTE_ACROSS_NUMA),
+            ),
+        ];
+        for (options, gates, message) in rows {
+            assert_eq!(parse(&options, gates), Err(message), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn socket_alignment_needs_nodes_inside_sockets() {
+        let options = CpuOptions { align_by_socket: true, ..CpuOptions::default() };
+        let wide_node = Shape { sockets: 1, ..B }.machine();
+        assert_eq!(options.check_machine(&C.machine(), false), Ok(()));
+        assert_eq!(options.check_machine(&wide_node, true), Err(StaticPolicyError::SocketAlignmentOnSingleNode));
+        let cpus: Vec<_> = (0..2)
+            .map(|id| crate::topology::CpuInfo { cpu: id, core: id, socket: id, numa: 0, uncore_cache: None })
+            .collect();
+        let machine = Machine::new(&cpus, vec![crate::topology::NumaNode::default()], None).unwrap();
+        assert_eq!(options.check_machine(&machine, false), Err(StaticPolicyError::MoreSocketsThanNodes));
+    }
+}

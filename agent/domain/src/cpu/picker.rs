@@ -288,3 +288,6 @@ fn units(machine: &Machine, level: Level) -> &[Unit] {
         Level::Numa => machine.numas(),
     }
 }
+
+#[cfg(test)]
+mod tests;

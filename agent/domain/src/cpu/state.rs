@@ -133,3 +133,80 @@ impl CpuState {
         if known == *all { Ok(()) } else { Err(CpuStateError::OtherCpus { available: all.clone(), known }) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn set(text: &str) -> CpuSet {
+        CpuSet::parse(text).unwrap()
+    }
+
+    fn state(shared: &str, owned: &[(&str, &str)]) -> CpuState {
+        let mut state = CpuState { default_cpu_set: set(shared), ..CpuState::default() };
+        for (container, cpus) in owned {
+            state.assignments.entry(PodUid("p".into())).or_default().insert((*container).into(), set(cpus));
+        }
+        state
+    }
+
+    #[test]
+    fn a_new_state_shares_every_cpu() {
+        let mut fresh = CpuState::default();
+        assert_eq!(fresh.validate(&set("1-3"), &set("0"), true), Ok(()));
+        assert_eq!(fresh.default_cpu_set, set("1-3"));
+    }
+
+    #[test]
+    fn states_that_contradict_the_machine_are_refused() {
+        let rows = [
+            ("fits", state("0-1", &[("a", "2-3")]), "0", false, Ok(())),
+            ("fits, strict", state("1", &[("a", "2-3")]), "0", true, Ok(())),
+            ("no pool", state("", &[("a", "0-3")]), "0", false, Err("default cpuset cannot be empty")),
+            (
+                "reserved is shared",
+                state("0-1", &[("a", "2-3")]),
+                "0",
+                true,
+                Err("some of strictly reserved cpus: \"0\" are present in defaultCpuSet: \"0-1\""),
+            ),
+            (
+                "reserved is owned",
+                state("0-1", &[("a", "2-3")]),
+                "0,2",
+                false,
+                Err("not all reserved cpus: \"0,2\" are present in defaultCpuSet: \"0-1\""),
+            ),
+            (
+                "owned and shared",
+                state("0-2", &[("a", "2-3")]),
+                "0",
+                false,
+                Err("pod: p, container: a cpuset: \"2-3\" overlaps with default cpuset \"0-2\""),
+            ),
+            (
+                "a CPU is missing",
+                state("0-1", &[("a", "2")]),
+                "0",
+                false,
+                Err("current set of available CPUs \"0-3\" doesn't match with CPUs in state \"0-2\""),
+            ),
+        ];
+        for (name, mut state, reserved, strict, expected) in rows {
+            let all = if strict { set("0-3").difference(&set(reserved)) } else { set("0-3") };
+            let result = state.validate(&all, &set(reserved), strict).map_err(|error| error.to_string());
+            assert_eq!(result, expected.map_err(str::to_owned), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_siblings_own_is_not_released() {
+        let pod = PodUid("p".into());
+        let mut state = state("0-1", &[("init", "2-5"), ("app", "4-7")]);
+        assert_eq!(state.unassign(&pod, "init"), Some(set("2-3")));
+        assert_eq!(state.unassign(&pod, "init"), None);
+        assert_eq!(state.unassign(&pod, "app"), Some(set("4-7")));
+        assert!(state.assignments.is_empty());
+    }
+}
