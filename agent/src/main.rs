@@ -1,3 +1,27 @@
-//! Entry point of the `trimtab` program: flags, logging, exit code.
+//! Entry point of the `trimtab` program: command line, log, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use trimtab::cli::{Cli, exit, output};
+use trimtab::{app, telemetry};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // Help and version are answers, not errors.
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    telemetry::start(&cli.log, cli.log_format, cli.color);
+    output::choose_color(cli.color);
+    match app::execute(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output::complain(&format!("{error:#}"));
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}

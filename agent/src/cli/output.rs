@@ -31,9 +31,20 @@ pub fn print<T: Serialize>(output: Output, data: &T, table: impl FnOnce(&T) -> S
     if !text.ends_with('\n') && !text.is_empty() {
         text.push('\n');
     }
-    // anstream drops the colours where standard output is no terminal or NO_COLOR is set.
-    anstream::stdout().write_all(text.as_bytes())?;
-    Ok(())
+    write(text.as_bytes())
+}
+
+/// Writes to standard output; colours are dropped where it is no terminal or `NO_COLOR` is set. A reader that has gone
+/// (`| head`) is no error.
+///
+/// # Errors
+/// [`PrintError::Write`] if standard output cannot be written.
+pub fn write(text: &[u8]) -> Result<(), PrintError> {
+    let mut out = anstream::stdout();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Tells the output stream when to keep colours.
@@ -61,4 +72,10 @@ pub fn table(header: &[&str]) -> Table {
 #[must_use]
 pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+/// Prints an error for people on standard error.
+pub fn complain(text: &str) {
+    let style = anstyle::AnsiColor::Red.on_default();
+    let _ = writeln!(anstream::stderr(), "{style}error{style:#}: {}", printable(text));
 }

@@ -1,5 +1,6 @@
 //! Where the subsystems pin up their reports; everything that answers reads the one picture of the node from here.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -11,8 +12,14 @@ use super::report::{NodeReport, ProfileReport, State, SubsystemReport};
 /// Collects the reports of all subsystems and publishes the node's.
 #[derive(Debug)]
 pub struct Board {
-    report: Mutex<NodeReport>,
+    report: Mutex<Draft>,
     out: watch::Sender<Arc<NodeReport>>,
+}
+
+#[derive(Debug)]
+struct Draft {
+    node: NodeReport,
+    findings: BTreeMap<&'static str, Vec<Finding>>,
 }
 
 impl Board {
@@ -29,7 +36,7 @@ impl Board {
             ready: false,
         };
         let (out, _) = watch::channel(Arc::new(report.clone()));
-        Self { report: Mutex::new(report), out }
+        Self { report: Mutex::new(Draft { node: report, findings: BTreeMap::new() }), out }
     }
 
     /// Follows the node's report.
@@ -40,8 +47,8 @@ impl Board {
 
     /// Replaces the report of one subsystem.
     pub fn publish(&self, subsystem: SubsystemReport) {
-        self.change(|node| {
-            if let Some(slot) = node.subsystems.iter_mut().find(|slot| slot.name == subsystem.name) {
+        self.change(|draft| {
+            if let Some(slot) = draft.node.subsystems.iter_mut().find(|slot| slot.name == subsystem.name) {
                 *slot = Arc::new(subsystem);
             }
         });
@@ -49,19 +56,23 @@ impl Board {
 
     /// Replaces what is known of the profile.
     pub fn publish_profile(&self, profile: ProfileReport) {
-        self.change(|node| node.profile = profile);
+        self.change(|draft| draft.node.profile = profile);
     }
 
-    /// Adds a finding of the agent as a whole.
-    pub fn publish_finding(&self, finding: Finding) {
-        self.change(|node| node.findings.push(finding));
+    /// Replaces the findings that one part of the agent (`ledger`, `profile`) has about itself.
+    pub fn publish_findings(&self, part: &'static str, findings: Vec<Finding>) {
+        self.change(|draft| {
+            draft.findings.insert(part, findings);
+            draft.node.findings = draft.findings.values().flatten().cloned().collect();
+        });
     }
 
-    fn change(&self, change: impl FnOnce(&mut NodeReport)) {
-        let mut node = self.report.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut node);
+    fn change(&self, change: impl FnOnce(&mut Draft)) {
+        let mut draft = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut draft);
         // Ready: a profile is known and every subsystem has ended a pass over it, so that what depends on the agent
         // finds the node as ordered or an honest report of why not.
+        let node = &mut draft.node;
         node.ready =
             node.profile.generation > 0 && node.subsystems.iter().all(|subsystem| subsystem.state != State::Pending);
         self.out.send_replace(Arc::new(node.clone()));

@@ -1,0 +1,53 @@
+//! The composition root: the only room that knows every other.
+
+mod ask;
+mod daemon;
+mod node;
+mod once;
+
+use std::io::{self, Read};
+
+use anyhow::Context;
+use clap::CommandFactory;
+
+use crate::cli::{CheckArgs, Cli, Command, check, exit, output};
+use crate::profile;
+
+/// Runs a command; the number is the exit code.
+///
+/// # Errors
+/// Whatever ended the command, with its causes.
+pub fn execute(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Run(args) => daemon::run(&args),
+        Command::Plan(args) => once::plan(&args),
+        Command::Apply(args) => once::apply(&args),
+        Command::Rollback(args) => once::rollback(&args),
+        Command::Status(args) => ask::status(&args),
+        Command::Pods(args) => ask::pods(&args),
+        Command::Check(args) => check_profile(&args),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "trimtab", &mut text);
+            output::write(&text)?;
+            Ok(exit::OK)
+        }
+    }
+}
+
+fn check_profile(args: &CheckArgs) -> anyhow::Result<u8> {
+    let name = args.file.display().to_string();
+    let mut text = Vec::new();
+    // One byte more than is allowed is enough to be refused for its size.
+    let limit = u64::try_from(profile::MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    if name == "-" {
+        io::stdin().take(limit).read_to_end(&mut text).context("cannot read standard input")?;
+    } else {
+        #[expect(clippy::disallowed_methods, reason = "the file is the caller's, not the host's")]
+        let file = std::fs::File::open(&args.file).with_context(|| format!("cannot open {name}"))?;
+        file.take(limit).read_to_end(&mut text).with_context(|| format!("cannot read {name}"))?;
+    }
+    let verdict = profile::check::check(&name, &text);
+    output::print(args.output, &verdict, check::render)?;
+    Ok(if verdict.valid { exit::OK } else { exit::INVALID_PROFILE })
+}

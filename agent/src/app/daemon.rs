@@ -1,0 +1,173 @@
+//! The daemon: one thread holds the node, one answers.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use super::node;
+use crate::adapters::drift::KernelEvents;
+use crate::adapters::ledger::DiskLedger;
+use crate::adapters::nftables::Changes;
+use crate::adapters::profile_file::{self, LoadedProfile};
+use crate::cli::exit;
+use crate::config::RunArgs;
+use crate::lifecycle;
+use crate::reconcile::board::Board;
+use crate::reconcile::engine::{Context, Held, SpecInForce};
+use crate::reconcile::node_view::NodeView;
+
+/// Longest time that the engine gets to finish the step in hand; below the DaemonSet's grace period.
+const ENGINE_END: Duration = Duration::from_secs(10);
+
+/// Runs until a signal.
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
+    let started = Instant::now();
+    let _locks = node::lock(&args.node)?;
+    let (ledger, findings) = DiskLedger::open(&args.node.state_dir)?;
+    node::warn_of(&findings);
+    let node = node::compose(&args.node, ledger)?;
+    let names: Vec<&'static str> = node.subsystems.iter().map(|subsystem| subsystem.name()).collect();
+    let board = Arc::new(Board::new(node::name(&args.node)?, &names));
+    board.publish_findings("ledger", findings);
+    info!(version = env!("CARGO_PKG_VERSION"), profile = %args.node.profile.display(), "holding this node");
+
+    let cancel = CancellationToken::new();
+    let engine = {
+        let (args, board, cancel) = (args.clone(), Arc::clone(&board), cancel.clone());
+        let subsystems = node.subsystems;
+        thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || {
+                let result = engine(&args, &board, subsystems, &cancel);
+                // Without an engine there is nothing to answer about.
+                cancel.cancel();
+                result
+            })
+            .context("cannot start the engine's thread")?
+    };
+    let answering = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(answer(args, &board, node.view, &names, &cancel, started)));
+    cancel.cancel();
+    let holding = engine.join().map_err(|_| anyhow::anyhow!("the engine's thread panicked"))?;
+    answering?;
+    holding?;
+    info!("ended; the node keeps its settings");
+    Ok(exit::OK)
+}
+
+/// The engine's thread: profile, kernel events, one loop per subsystem.
+fn engine(
+    args: &RunArgs,
+    board: &Arc<Board>,
+    subsystems: Vec<Box<dyn Held>>,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the engine's runtime")?;
+    runtime.block_on(async {
+        let drift = KernelEvents::start(&args.node.host_root, cancel.clone());
+        tokio::spawn(follow_netfilter(Arc::clone(&drift), cancel.clone()));
+        let profile = profile_file::follow(&args.node.profile, &args.node.state_dir, cancel.clone());
+        let (spec_in, spec) = watch::channel(None);
+        tokio::spawn(follow_profile(profile, Arc::clone(board), spec_in, cancel.clone()));
+        let context =
+            Context { spec, board: Arc::clone(board), drift, resync: args.resync, cancel: cancel.clone() };
+        let loops = TaskTracker::new();
+        for subsystem in subsystems {
+            loops.spawn(subsystem.run(context.clone()));
+        }
+        loops.close();
+        cancel.cancelled().await;
+        if tokio::time::timeout(ENGINE_END, loops.wait()).await.is_err() {
+            error!("a step did not end in time; it is left to the kernel");
+        }
+    });
+    // A step that hangs in the kernel must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    Ok(())
+}
+
+/// Puts each good profile in force and tells the board of every one.
+async fn follow_profile(
+    mut profile: watch::Receiver<LoadedProfile>,
+    board: Arc<Board>,
+    spec: watch::Sender<Option<SpecInForce>>,
+    cancel: CancellationToken,
+) {
+    loop {
+        let loaded = profile.borrow_and_update().clone();
+        let generation = loaded.report.generation;
+        node::warn_of(&loaded.findings);
+        board.publish_findings("profile", loaded.findings);
+        board.publish_profile(loaded.report);
+        if let Some(in_force) = loaded.spec {
+            spec.send_if_modified(|now| {
+                let newer = now.as_ref().is_none_or(|now| now.generation != generation);
+                if newer {
+                    *now = Some(SpecInForce { generation, spec: in_force });
+                }
+                newer
+            });
+        }
+        if profile.changed().await.is_err() {
+            // The file cannot be followed any more; what is in force stays in force.
+            cancel.cancelled().await;
+            return;
+        }
+    }
+}
+
+/// Wakes who asked for netfilter events. Without the socket the resync finds drift.
+async fn follow_netfilter(drift: Arc<KernelEvents>, cancel: CancellationToken) {
+    let mut changes = match Changes::open() {
+        Ok(changes) => changes,
+        Err(error) => {
+            warn!(%error, "nf_tables events are not available; changed rules are found by the resync only");
+            return;
+        }
+    };
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            change = changes.next() => match change {
+                Ok(()) => drift.netfilter_changed(),
+                Err(error) => {
+                    warn!(%error, "nf_tables events have ended; changed rules are found by the resync only");
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// Serves until cancelled; tells when the node has first been brought to its profile.
+async fn answer(
+    args: &RunArgs,
+    board: &Arc<Board>,
+    view: watch::Receiver<Arc<NodeView>>,
+    names: &[&'static str],
+    cancel: &CancellationToken,
+    started: Instant,
+) -> anyhow::Result<()> {
+    lifecycle::cancel_on_signal(cancel.clone()).context("cannot install signal handlers")?;
+    let mut report = board.subscribe();
+    let _ = (args, view, names);
+    tokio::select! {
+        () = cancel.cancelled() => return Ok(()),
+        ready = report.wait_for(|node| node.ready) => if ready.is_ok() {
+            info!(milliseconds = started.elapsed().as_millis(), "ready: every subsystem has ended a pass");
+        },
+    }
+    cancel.cancelled().await;
+    Ok(())
+}

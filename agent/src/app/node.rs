@@ -1,0 +1,57 @@
+//! The subsystems on a real node, wired to their adapters.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tracing::warn;
+use trimtab_domain::plan::Finding;
+
+use crate::adapters::host_fs::HostFs;
+use crate::adapters::instance_lock::InstanceLock;
+use crate::adapters::ledger::DiskLedger;
+use crate::config::NodeArgs;
+use crate::reconcile::engine::Held;
+use crate::reconcile::node_view::NodeView;
+
+/// Everything that is held on this node.
+pub(super) struct Node {
+    /// In the order in which they are reported and, by the commands that act once, settled.
+    pub(super) subsystems: Vec<Box<dyn Held>>,
+    /// Who holds which CPUs and memory.
+    pub(super) view: watch::Receiver<Arc<NodeView>>,
+}
+
+/// Wires the subsystems to the node.
+pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Node> {
+    let ledger = Arc::new(ledger);
+    let host = Arc::new(HostFs::new(&args.host_root)?);
+    let _ = (&ledger, &host);
+    let (_, view) = watch::channel(Arc::new(NodeView::default()));
+    let subsystems: Vec<Box<dyn Held>> = Vec::new();
+    Ok(Node { subsystems, view })
+}
+
+/// Takes the locks of the node and of the state directory: two agents on one node would fight.
+pub(super) fn lock(args: &NodeArgs) -> anyhow::Result<[InstanceLock; 2]> {
+    let host = args.host_root.join("run/trimtab/lock");
+    let state = args.state_dir.join("lock");
+    Ok([InstanceLock::acquire(&host)?, InstanceLock::acquire(&state)?])
+}
+
+/// Name of this node: the flag, or the host name.
+pub(super) fn name(args: &NodeArgs) -> anyhow::Result<String> {
+    if let Some(name) = &args.node_name {
+        return Ok(name.clone());
+    }
+    let name = nix::unistd::gethostname().context("cannot read the host name; give --node-name")?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// Says on the log what had to be set aside.
+pub(super) fn warn_of(findings: &[Finding]) {
+    for finding in findings {
+        warn!(code = finding.code, object = finding.object, remedy = finding.remedy, "{}", finding.message);
+    }
+}
+
