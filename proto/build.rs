@@ -1,5 +1,7 @@
 //! Compiles the `.proto` files in pure Rust, so that a fresh machine needs no `protoc`.
 
+#![expect(clippy::disallowed_methods, reason = "a build script reads its environment and writes its output")]
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};

@@ -58,7 +58,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", env = "TRIMTAB_RESYNC", default_value = "60s", value_parser = parse_resync)]
     pub resync: Duration,
 
-    /// Calls per second that one caller may make on the socket
+    /// Calls per second that one caller may make on the socket; 0: no limit
     #[arg(long, value_name = "N", env = "TRIMTAB_RATE_LIMIT", default_value_t = 100)]
     pub rate_limit: u32,
 }

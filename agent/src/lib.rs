@@ -4,6 +4,7 @@
 //! reach the node; [`reconcile`] and [`ports`] join the two. A room uses the floors below it only.
 
 pub mod adapters;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod lifecycle;

@@ -1,5 +1,7 @@
 //! The protocols that Trimtab speaks, generated from the `.proto` files of this crate.
 
+#![allow(clippy::allow_attributes_without_reason, reason = "generated code carries allows without reasons")]
+
 /// The kubelet's query service; wire-compatible with Kubernetes 1.36.
 pub mod podresources {
     /// `v1.PodResourcesLister`: CPUs, memory and devices by container.

@@ -7,22 +7,23 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::node;
 use crate::adapters::drift::KernelEvents;
 use crate::adapters::ledger::DiskLedger;
-use crate::adapters::nftables::Changes;
 use crate::adapters::profile_file::{self, LoadedProfile};
 use crate::cli::exit;
-use crate::config::RunArgs;
+use crate::config::{HttpAddress, RunArgs};
 use crate::lifecycle;
+use crate::metrics::Metrics;
 use crate::reconcile::board::Board;
 use crate::reconcile::engine::{Context, Held, SpecInForce};
 use crate::reconcile::node_view::NodeView;
+use crate::serve::{self, RateLimit, ServeConfig, ServeState};
 
 /// Longest time that the engine gets to finish the step in hand; below the DaemonSet's grace period.
 const ENGINE_END: Duration = Duration::from_secs(10);
@@ -57,7 +58,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(answer(args, &board, node.view, &names, &cancel, started)));
+        .and_then(|runtime| runtime.block_on(answer(args, &board, node.view, started, &cancel)));
     cancel.cancel();
     let holding = engine.join().map_err(|_| anyhow::anyhow!("the engine's thread panicked"))?;
     answering?;
@@ -74,27 +75,30 @@ fn engine(
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the engine's runtime")?;
-    runtime.block_on(async {
+    let held = runtime.block_on(async {
         let drift = KernelEvents::start(&args.node.host_root, cancel.clone());
-        tokio::spawn(follow_netfilter(Arc::clone(&drift), cancel.clone()));
         let profile = profile_file::follow(&args.node.profile, &args.node.state_dir, cancel.clone());
         let (spec_in, spec) = watch::channel(None);
         tokio::spawn(follow_profile(profile, Arc::clone(board), spec_in, cancel.clone()));
-        let context =
-            Context { spec, board: Arc::clone(board), drift, resync: args.resync, cancel: cancel.clone() };
-        let loops = TaskTracker::new();
+        let context = Context { spec, board: Arc::clone(board), drift, resync: args.resync, cancel: cancel.clone() };
+        let mut loops = JoinSet::new();
         for subsystem in subsystems {
             loops.spawn(subsystem.run(context.clone()));
         }
-        loops.close();
-        cancel.cancelled().await;
-        if tokio::time::timeout(ENGINE_END, loops.wait()).await.is_err() {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            // A loop ends when cancelled; one that ends before is a defect, and a node half held is worse than a restart.
+            Some(ended) = loops.join_next() => anyhow::ensure!(cancel.is_cancelled(), "a subsystem's loop has ended: {ended:?}"),
+        }
+        let all = async { while loops.join_next().await.is_some() {} };
+        if tokio::time::timeout(ENGINE_END, all).await.is_err() {
             error!("a step did not end in time; it is left to the kernel");
         }
+        anyhow::Ok(())
     });
     // A step that hangs in the kernel must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    Ok(())
+    held
 }
 
 /// Puts each good profile in force and tells the board of every one.
@@ -127,47 +131,42 @@ async fn follow_profile(
     }
 }
 
-/// Wakes who asked for netfilter events. Without the socket the resync finds drift.
-async fn follow_netfilter(drift: Arc<KernelEvents>, cancel: CancellationToken) {
-    let mut changes = match Changes::open() {
-        Ok(changes) => changes,
-        Err(error) => {
-            warn!(%error, "nf_tables events are not available; changed rules are found by the resync only");
-            return;
-        }
-    };
-    loop {
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            change = changes.next() => match change {
-                Ok(()) => drift.netfilter_changed(),
-                Err(error) => {
-                    warn!(%error, "nf_tables events have ended; changed rules are found by the resync only");
-                    return;
-                }
-            },
-        }
-    }
-}
-
 /// Serves until cancelled; tells when the node has first been brought to its profile.
 async fn answer(
     args: &RunArgs,
     board: &Arc<Board>,
     view: watch::Receiver<Arc<NodeView>>,
-    names: &[&'static str],
-    cancel: &CancellationToken,
     started: Instant,
+    cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     lifecycle::cancel_on_signal(cancel.clone()).context("cannot install signal handlers")?;
     let mut report = board.subscribe();
-    let _ = (args, view, names);
+    let names: Vec<&'static str> = report.borrow().subsystems.iter().map(|subsystem| subsystem.name).collect();
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names));
+    let state = ServeState { report: report.clone(), view, metrics };
+    let serving = serve::run(serve_config(args), state, cancel.clone()).await?;
     tokio::select! {
-        () = cancel.cancelled() => return Ok(()),
+        () = cancel.cancelled() => {}
         ready = report.wait_for(|node| node.ready) => if ready.is_ok() {
             info!(milliseconds = started.elapsed().as_millis(), "ready: every subsystem has ended a pass");
+            cancel.cancelled().await;
         },
     }
-    cancel.cancelled().await;
+    serving.stopped().await;
     Ok(())
+}
+
+fn serve_config(args: &RunArgs) -> ServeConfig {
+    let mut config = ServeConfig::new(&args.socket);
+    config.socket.mode = args.socket_mode;
+    config.socket.group = args.socket_group;
+    config.peers.gids.extend(args.socket_group);
+    // A tenth of a second's calls may come at once, and never fewer than the kubelet allows.
+    config.rate_limit =
+        (args.rate_limit > 0).then(|| RateLimit { per_second: args.rate_limit, burst: (args.rate_limit / 10).max(10) });
+    config.http = match args.http {
+        HttpAddress::Off => None,
+        HttpAddress::On(address) => Some(address),
+    };
+    config
 }

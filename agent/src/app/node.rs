@@ -54,4 +54,3 @@ pub(super) fn warn_of(findings: &[Finding]) {
         warn!(code = finding.code, object = finding.object, remedy = finding.remedy, "{}", finding.message);
     }
 }
-
