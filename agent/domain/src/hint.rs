@@ -1,5 +1,6 @@
 //! NUMA masks and topology hints: the words in which the resource managers speak to one another.
 
+mod demand;
 mod intersections;
 mod merge;
 mod order;
@@ -8,7 +9,9 @@ mod provider;
 #[cfg(test)]
 mod tests;
 mod topology_manager;
+mod wide;
 
+pub use demand::{Bound, Demand, Opinion, PreferredSets, SocketCover};
 pub use order::{Distances, MaskOrder};
 pub use policy::{MergedHint, TopologyPolicy};
 pub use provider::{HintList, ProviderHints, ResourceHints};

@@ -12,6 +12,8 @@ use super::NumaMask;
 pub struct Distances {
     /// 64 columns per row, rows up to the highest node.
     cells: Vec<u32>,
+    /// Smallest distance between two different nodes.
+    nearest: u32,
 }
 
 /// Columns of one row of [`Distances`].
@@ -39,7 +41,11 @@ impl Distances {
                 }
             }
         }
-        Self { cells }
+        let mut distances = Self { cells, nearest: 0 };
+        let pairs = nodes.iter().flat_map(|from| nodes.iter().map(move |to| (from, to)));
+        let apart = pairs.filter(|(from, to)| from != to).map(|(from, to)| distances.between(from, to));
+        distances.nearest = apart.min().unwrap_or(0);
+        distances
     }
 
     /// The distance from one node to another; 0 if it is not known.
@@ -54,6 +60,20 @@ impl Distances {
     #[must_use]
     pub fn sum(&self, mask: NumaMask) -> u64 {
         mask.iter().map(|from| mask.iter().map(|to| u64::from(self.between(from, to))).sum::<u64>()).sum()
+    }
+
+    /// A sum that no set reaches from below which consists of `chosen` and `count` of `others`.
+    ///
+    /// Each further node costs at least its distance to itself and, both ways, to what is chosen; among one another,
+    /// further nodes cost at least the smallest distance of the machine.
+    #[must_use]
+    pub fn least_sum(&self, chosen: NumaMask, others: &[u32], count: usize) -> u64 {
+        let way = |a, b| u64::from(self.between(a, b)) + u64::from(self.between(b, a));
+        let cost = |node: u32| u64::from(self.between(node, node)) + chosen.iter().map(|c| way(node, c)).sum::<u64>();
+        let mut costs: Vec<u64> = others.iter().map(|node| cost(*node)).collect();
+        costs.sort_unstable();
+        let among = (count * count.saturating_sub(1)) as u64 * u64::from(self.nearest);
+        self.sum(chosen) + costs.iter().take(count).sum::<u64>() + among
     }
 }
 

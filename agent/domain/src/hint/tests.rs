@@ -200,7 +200,8 @@ fn worked_examples() {
         text.split_whitespace().map(parse).collect::<Vec<_>>().into()
     };
     // (policy, nodes, resources, mask, preferred)
-    let rows: &[(&str, usize, &[&str], Option<u64>, bool)] = &[
+    type Row<'a> = (&'a str, usize, &'a [&'a str], Option<u64>, bool);
+    let rows: &[Row<'_>] = &[
         ("restricted", 2, &[], Some(3), true),
         ("single-numa-node", 2, &[], None, true),
         ("restricted", 2, &["01+ 10+ 11-", "10+ 11-"], Some(2), true),

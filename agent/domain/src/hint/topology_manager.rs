@@ -5,6 +5,8 @@ use std::fmt;
 
 use super::{Distances, MaskOrder, NumaMask, TopologyPolicy};
 
+use crate::quote::Quoted;
+
 /// What the topology manager looks at together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum TopologyScope {
@@ -56,10 +58,10 @@ impl Default for TopologyConfig {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopologyConfigError {
     /// An option that does not exist.
-    #[error("unknown Topology Manager Policy option: {0:?}")]
+    #[error("unknown Topology Manager Policy option: {}", Quoted(.0))]
     UnknownOption(String),
     /// A value that is not a boolean.
-    #[error("bad value for option {option:?}: strconv.ParseBool: parsing {value:?}: invalid syntax")]
+    #[error("bad value for option {}: strconv.ParseBool: parsing {}: invalid syntax", Quoted(.option), Quoted(.value))]
     NotABool {
         /// Name of the option.
         option: &'static str,
@@ -67,7 +69,7 @@ pub enum TopologyConfigError {
         value: String,
     },
     /// A value that is not an integer.
-    #[error("unable to convert policy option to integer {option:?}: strconv.Atoi: parsing {value:?}: {problem}")]
+    #[error("unable to convert policy option to integer {}: strconv.Atoi: parsing {}: {problem}", Quoted(.option), Quoted(.value))]
     NotAnInteger {
         /// Name of the option.
         option: &'static str,
@@ -86,10 +88,10 @@ pub enum TopologyConfigError {
     #[error("unsupported on machines with more than {0} NUMA Nodes")]
     TooManyNodes(i64),
     /// A policy that does not exist.
-    #[error("unknown policy: {0:?}")]
+    #[error("unknown policy: {}", Quoted(.0))]
     UnknownPolicy(String),
     /// A scope that does not exist.
-    #[error("unknown scope: {0:?}")]
+    #[error("unknown scope: {}", Quoted(.0))]
     UnknownScope(String),
     /// A NUMA node id above 63.
     #[error("bit number must be in range 0-63")]

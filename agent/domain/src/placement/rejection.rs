@@ -8,13 +8,13 @@ use crate::workload::ResourceName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RejectionReason {
     /// The merged hint is not good enough for the policy.
-    TopologyAffinityError,
+    TopologyAffinity,
     /// Whole cores were promised and cannot be given.
-    SmtAlignmentError,
+    SmtAlignment,
     /// Exclusive containers would leave nothing for the shared ones of the same pod.
-    EmptyPodSharedPoolError,
+    EmptyPodSharedPool,
     /// Any other failure to allocate.
-    UnexpectedAdmissionError,
+    UnexpectedAdmission,
 }
 
 impl RejectionReason {
@@ -22,10 +22,10 @@ impl RejectionReason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::TopologyAffinityError => "TopologyAffinityError",
-            Self::SmtAlignmentError => "SMTAlignmentError",
-            Self::EmptyPodSharedPoolError => "EmptyPodSharedPoolError",
-            Self::UnexpectedAdmissionError => "UnexpectedAdmissionError",
+            Self::TopologyAffinity => "TopologyAffinityError",
+            Self::SmtAlignment => "SMTAlignmentError",
+            Self::EmptyPodSharedPool => "EmptyPodSharedPoolError",
+            Self::UnexpectedAdmission => "UnexpectedAdmissionError",
         }
     }
 }
@@ -116,9 +116,9 @@ impl AllocationError {
     #[must_use]
     pub const fn reason(&self) -> RejectionReason {
         match self {
-            Self::SmtMultiple { .. } | Self::SmtNotEnough { .. } => RejectionReason::SmtAlignmentError,
-            Self::EmptyPodSharedPool | Self::EmptyPodSharedPoolForInit => RejectionReason::EmptyPodSharedPoolError,
-            _ => RejectionReason::UnexpectedAdmissionError,
+            Self::SmtMultiple { .. } | Self::SmtNotEnough { .. } => RejectionReason::SmtAlignment,
+            Self::EmptyPodSharedPool | Self::EmptyPodSharedPoolForInit => RejectionReason::EmptyPodSharedPool,
+            _ => RejectionReason::UnexpectedAdmission,
         }
     }
 }
@@ -149,10 +149,10 @@ impl Rejection {
     pub const fn reason(&self) -> RejectionReason {
         match self {
             Self::Affinity | Self::PodLevelAffinityInContainerScope | Self::PodLevelAffinityInPodScope => {
-                RejectionReason::TopologyAffinityError
+                RejectionReason::TopologyAffinity
             }
             Self::Allocation(error) => error.reason(),
-            Self::Unexpected(_) => RejectionReason::UnexpectedAdmissionError,
+            Self::Unexpected(_) => RejectionReason::UnexpectedAdmission,
         }
     }
 }
@@ -160,7 +160,7 @@ impl Rejection {
 impl From<AllocationError> for Rejection {
     fn from(error: AllocationError) -> Self {
         match error.reason() {
-            RejectionReason::UnexpectedAdmissionError => Self::Unexpected(error),
+            RejectionReason::UnexpectedAdmission => Self::Unexpected(error),
             _ => Self::Allocation(error),
         }
     }

@@ -71,7 +71,7 @@ fn a_pod_gets_its_cpus_on_one_node_and_gives_them_back() {
 fn a_refused_pod_keeps_nothing_and_tells_what_it_had() {
     let mut managers = managers("restricted", "container");
     let refused = managers.admit(&pod("a", &["4", "5", "5"])).unwrap_err();
-    assert_eq!(refused.rejection.reason(), RejectionReason::TopologyAffinityError);
+    assert_eq!(refused.rejection.reason(), RejectionReason::TopologyAffinity);
     assert_eq!(refused.leftover.len(), 2);
     assert_eq!(refused.leftover[0].cpus, Some(cpus("2-5")));
     assert_eq!(managers.shared_cpus(), &cpus("0-15"));
