@@ -1,10 +1,13 @@
-//! The ports on a real node. Adapters do not see one another, nor the subsystems.
+//! The ports on a real node. Adapters do not see one another, nor the subsystems; the one exception: what
+//! iptables-nft writes lives in nf_tables, so `iptables` asks `nftables`.
 
 pub mod cgroup_fs;
 pub mod drift;
 pub mod host_fs;
 pub mod instance_lock;
+pub mod iptables;
 pub mod ledger;
+pub mod nftables;
 pub mod pod_names;
 pub mod process_table;
 pub mod profile_file;

@@ -13,4 +13,5 @@ pub mod ports;
 pub mod profile;
 pub mod reconcile;
 pub mod serve;
+pub mod subsystems;
 pub mod telemetry;

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use trimtab_domain::masquerade::{Backend, TableId};
+use trimtab_domain::plan::Cause;
 use trimtab_domain::record::{LedgerChange, Record};
 
 /// Files of the host: `/proc`, `/sys`, `/etc`, `/var/lib`, `/run`. Paths are the host's own, absolute; the adapter
@@ -130,39 +132,49 @@ pub struct LedgerError {
     pub source: io::Error,
 }
 
-/// An address family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// `IPv4` or `IPv6`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        }
-    }
-}
-
-/// Table `nat` of the host's network namespace, through iptables.
+/// Table `nat` of the agent's network namespace, through iptables.
 pub trait NatTable: Send + Sync + 'static {
-    /// The table as `iptables-save` prints it; `None` if the family is not available on this node.
+    /// Where the rules of this node belong: the backend that its kubelet uses.
+    fn backend(&self) -> impl Future<Output = BackendChoice> + Send;
+
+    /// A number that is another one whenever the table may have changed; starts no process. `None`: it cannot be
+    /// told, so the table has to be read.
+    fn generation(&self, table: TableId) -> Option<u64>;
+
+    /// The table as `iptables-save` prints it.
     ///
     /// # Errors
     /// [`NatError`] with the command and what it printed.
-    fn save(&self, family: Family) -> impl Future<Output = Result<Option<String>, NatError>> + Send;
+    fn save(&self, table: TableId) -> impl Future<Output = Result<Saved, NatError>> + Send;
 
     /// Applies a text for `iptables-restore --noflush` in one transaction.
     ///
     /// # Errors
     /// [`NatError`] with the command and what it printed; nothing was changed then.
-    fn restore(&self, family: Family, text: &str) -> impl Future<Output = Result<(), NatError>> + Send;
+    fn restore(&self, table: TableId, text: &str) -> impl Future<Output = Result<(), NatError>> + Send;
+}
+
+/// A backend of iptables and why it was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendChoice {
+    /// The backend.
+    pub backend: Backend,
+    /// The evidence, for a person.
+    pub reason: String,
+}
+
+/// What reading a table gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saved {
+    /// Its text.
+    Text(String),
+    /// This node does not have the table, the tool, or the privilege.
+    Unavailable {
+        /// Which of these.
+        cause: Cause,
+        /// The facts and the remedy.
+        detail: String,
+    },
 }
 
 /// An iptables command failed.

@@ -12,6 +12,8 @@
 
 mod engine;
 mod laws;
+mod masquerade;
+mod masquerade_recorded;
 mod profile;
 mod profile_file;
 mod support;

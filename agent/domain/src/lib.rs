@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod cpu;
 pub mod cpuset;
 pub mod hint;
+pub mod masquerade;
 pub mod placement;
 pub mod plan;
 pub mod quantity;

@@ -1,0 +1,155 @@
+//! Masquerade rules in iptables' table `nat`: what is there, what should be there, and the one transaction between.
+//!
+//! Facts about the chain, its jump and its comments: kubernetes-sigs/ip-masq-agent, `cmd/ip-masq-agent`.
+
+mod chain;
+mod change;
+mod decide;
+mod findings;
+mod give_back;
+mod report;
+mod rule;
+mod saved;
+mod view;
+
+pub use chain::{ChainNameError, ChainValue, check_chain_name};
+pub use change::{Change, remove_chain, restore_original, write_chain};
+pub use decide::{Nat, Observed, Step, decide, tables_of_interest};
+pub use report::{ChainReport, objects};
+pub use rule::{Rule, RuleError};
+pub use saved::{SavedTable, TableError};
+pub use view::{ChainView, Jump, JumpForm, TableView};
+
+use std::fmt;
+
+/// The built-in chain that every masquerade chain is reached from.
+pub const POSTROUTING: &str = "POSTROUTING";
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both, in the order in which they are shown.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// `IPv4` or `IPv6`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which of iptables' two implementations holds the rules; each is blind to the rules of the other, and both act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Backend {
+    /// iptables-nft: rules live in `nf_tables`, changes are announced.
+    Nft,
+    /// iptables-legacy: rules live in `ip_tables`, nothing is announced.
+    Legacy,
+}
+
+impl Backend {
+    /// `nft` or `legacy`, as in the names of the tools.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One table `nat`: there is one per family and backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableId {
+    /// Its address family.
+    pub family: Family,
+    /// Where its rules live.
+    pub backend: Backend,
+}
+
+impl TableId {
+    /// The name under which a chain of this table is reported and recorded: `ipv4/nft/IP-MASQ-AGENT`.
+    #[must_use]
+    pub fn object(self, chain: &str) -> String {
+        format!("{self}/{chain}")
+    }
+
+    /// Reads such a name back; `None` if it is not one.
+    #[must_use]
+    pub fn parse_object(object: &str) -> Option<(Self, &str)> {
+        let mut parts = object.splitn(3, '/');
+        let family = match parts.next()? {
+            "ipv4" => Family::V4,
+            "ipv6" => Family::V6,
+            _ => return None,
+        };
+        let backend = match parts.next()? {
+            "nft" => Backend::Nft,
+            "legacy" => Backend::Legacy,
+            _ => return None,
+        };
+        Some((Self { family, backend }, parts.next()?))
+    }
+
+    /// The command that a person types for this table: `ip6tables-legacy`.
+    #[must_use]
+    pub const fn tool(self) -> &'static str {
+        match (self.family, self.backend) {
+            (Family::V4, Backend::Nft) => "iptables-nft",
+            (Family::V6, Backend::Nft) => "ip6tables-nft",
+            (Family::V4, Backend::Legacy) => "iptables-legacy",
+            (Family::V6, Backend::Legacy) => "ip6tables-legacy",
+        }
+    }
+}
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        };
+        write!(f, "{family}/{}", self.backend)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_name_is_read_back() {
+        for family in Family::ALL {
+            for backend in [Backend::Nft, Backend::Legacy] {
+                let table = TableId { family, backend };
+                let object = table.object("A/B-C");
+                assert_eq!(TableId::parse_object(&object), Some((table, "A/B-C")), "{object}");
+            }
+        }
+        for bad in ["", "ipv4", "ipv4/nft", "ipv5/nft/X", "ipv4/ebtables/X"] {
+            assert_eq!(TableId::parse_object(bad), None, "{bad}");
+        }
+    }
+}

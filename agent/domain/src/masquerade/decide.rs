@@ -1,0 +1,194 @@
+//! What one pass over the masquerade chains would do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use super::chain::{ChainValue, check_chain_name};
+use super::change::{Change, write_chain};
+use super::findings::findings;
+use super::give_back::{give_back, left_alone};
+use super::view::{ChainView, TableView};
+use super::{Backend, Family, TableId};
+use crate::plan::{Cause, Plan, Refusal, Stage};
+use crate::record::{LedgerChange, Original, Record};
+use crate::spec::IpMasqSpec;
+
+/// What the node and the ledger show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// Where the rules of this node belong.
+    pub backend: Backend,
+    /// Why there.
+    pub backend_reason: String,
+    /// Every table of [`tables_of_interest`].
+    pub tables: BTreeMap<TableId, Nat>,
+    /// The chains that were written before.
+    pub records: Vec<Record>,
+}
+
+/// One table `nat`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nat {
+    /// Read.
+    Table(Arc<TableView>),
+    /// This node does not have it, or does not let it be read.
+    Unavailable {
+        /// Why.
+        cause: Cause,
+        /// The facts and the remedy.
+        detail: String,
+    },
+    /// Reading failed in a way that may pass.
+    Unreadable(String),
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Remember or forget in the ledger.
+    Ledger(LedgerChange),
+    /// One transaction on one table.
+    Write {
+        /// The table.
+        table: TableId,
+        /// The chain, as it is reported.
+        object: String,
+        /// The transaction.
+        change: Change,
+        /// True if the chain had been written like this before.
+        repair: bool,
+    },
+    /// Read a table again that could not be read; as a step, so that one family's trouble leaves the other alone.
+    Read {
+        /// The table.
+        table: TableId,
+        /// The chain for which it matters.
+        object: String,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ledger(LedgerChange::Promise(record)) => write!(f, "{}: remember the original", record.object),
+            Self::Ledger(LedgerChange::Forget { object }) => write!(f, "{object}: forget the original"),
+            Self::Write { object, change, .. } => write!(f, "{object}: {} -> {}", change.old, change.new),
+            Self::Read { object, .. } => write!(f, "{object}: unreadable -> read again"),
+        }
+    }
+}
+
+/// The tables, and in each the chains, that a pass has to see: those that are wished for and those to give back.
+#[must_use]
+pub fn tables_of_interest(
+    desired: Option<&IpMasqSpec>,
+    backend: Backend,
+    records: &[Record],
+) -> BTreeMap<TableId, BTreeSet<String>> {
+    let mut tables: BTreeMap<TableId, BTreeSet<String>> = BTreeMap::new();
+    for (table, spec) in desired_tables(desired, backend) {
+        tables.entry(table).or_default().insert(spec.masq_chain.clone());
+    }
+    for (table, chain) in records.iter().filter_map(|record| TableId::parse_object(&record.object)) {
+        tables.entry(table).or_default().insert(chain.to_owned());
+    }
+    tables
+}
+
+/// Decides; the families and backends are independent of one another, the steps on one table are in order: first the
+/// new chain, then chains to give back, so that a renamed chain leaves no gap.
+#[must_use]
+pub fn decide(desired: Option<&IpMasqSpec>, observed: &Observed) -> Plan<Step> {
+    let mut plan = Plan::default();
+    let mut steps: BTreeMap<TableId, Vec<Step>> = BTreeMap::new();
+    let mut wanted = BTreeSet::new();
+    for (table, spec) in desired_tables(desired, observed.backend) {
+        wanted.insert(table.object(&spec.masq_chain));
+        steps.entry(table).or_default().extend(hold(&mut plan, observed, table, spec));
+    }
+    for record in observed.records.iter().filter(|record| !wanted.contains(&record.object)) {
+        match TableId::parse_object(&record.object) {
+            Some((table, chain)) => {
+                steps.entry(table).or_default().extend(give_back(&mut plan, observed, (table, chain), record));
+            }
+            None => plan.refusals.push(left_alone(record, "its name in the ledger is not one of a chain".to_owned())),
+        }
+    }
+    let mut stage = Stage::default();
+    for chain in steps.into_values() {
+        stage.push_chain(chain);
+    }
+    plan.push_stage(stage);
+    plan
+}
+
+/// The tables in which the profile wishes for a chain.
+pub(super) fn desired_tables(
+    desired: Option<&IpMasqSpec>,
+    backend: Backend,
+) -> impl Iterator<Item = (TableId, &IpMasqSpec)> {
+    let families = Family::ALL.into_iter();
+    desired.into_iter().flat_map(move |spec| {
+        let families = families.clone().filter(|family| *family == Family::V4 || spec.enable_ipv6);
+        families.map(move |family| (TableId { family, backend }, spec))
+    })
+}
+
+/// The steps that bring one chain to what the profile says.
+fn hold(plan: &mut Plan<Step>, observed: &Observed, table: TableId, spec: &IpMasqSpec) -> Vec<Step> {
+    let chain = &spec.masq_chain;
+    let object = table.object(chain);
+    let refuse = |cause: Cause, detail: String| {
+        let wish = format!("masquerade chain {chain} for {}", table.family);
+        Refusal { object: object.clone(), wish, cause, detail }
+    };
+    let checked = check_chain_name(chain).map_err(|error| error.to_string());
+    let value = checked.and_then(|()| ChainValue::desired(spec, table.family).map_err(|error| error.to_string()));
+    let value = match value {
+        Ok(value) => value,
+        Err(detail) => {
+            plan.refusals.push(refuse(Cause::InvalidValue, detail));
+            return Vec::new();
+        }
+    };
+    let view = match observed.tables.get(&table) {
+        Some(Nat::Table(view)) => view,
+        Some(Nat::Unavailable { cause, detail }) => {
+            plan.refusals.push(refuse(*cause, detail.clone()));
+            return Vec::new();
+        }
+        Some(Nat::Unreadable(_)) | None => return vec![Step::Read { table, object }],
+    };
+    plan.findings.extend(findings(table, view, chain));
+    let current = view.chains.get(chain);
+    if let Some(hooks) = current.map(|found| found.wrong_hooks.join(", ")).filter(|hooks| !hooks.is_empty()) {
+        plan.refusals.push(refuse(Cause::OwnedByOther, wrong_hook(table, chain, &hooks, current)));
+        return Vec::new();
+    }
+    let record = observed.records.iter().find(|record| record.object == object);
+    let promised = record.is_some_and(|record| is_ordered(record, chain, &value));
+    let change = write_chain(view, chain, &value);
+    let mut steps = Vec::new();
+    // A chain that is already right and was never written is not ours to give back.
+    if !promised && (change.is_some() || record.is_some()) {
+        let original = current.map_or(Original::Absent, |found| Original::Value(found.value().to_text(chain)));
+        let ordered = value.to_text(chain);
+        steps.push(Step::Ledger(LedgerChange::Promise(Record { object: object.clone(), original, ordered })));
+    }
+    steps.extend(change.map(|change| Step::Write { table, object, change, repair: promised }));
+    steps
+}
+
+fn wrong_hook(table: TableId, chain: &str, hooks: &str, current: Option<&ChainView>) -> String {
+    let rules = current.map(|found| found.references.join("; ")).unwrap_or_default();
+    format!(
+        "packets get into chain {chain} from {hooks} too, where the kernel allows no MASQUERADE, by: {rules}; remove that \
+         rule ({} -t nat -D …) or choose another ipMasq.masqChain",
+        table.tool()
+    )
+}
+
+fn is_ordered(record: &Record, chain: &str, value: &ChainValue) -> bool {
+    ChainValue::parse(&record.ordered, chain).is_some_and(|ordered| ordered.same(value))
+}

@@ -1,0 +1,98 @@
+//! What a person should know about the rules around the chain.
+
+use super::chain::check_chain_name;
+use super::view::{JumpForm, TableView};
+use super::{POSTROUTING, TableId};
+use crate::plan::{Finding, Severity};
+
+/// Findings about one chain of a table.
+pub(super) fn findings(table: TableId, view: &TableView, chain: &str) -> Vec<Finding> {
+    let about = Subject { table, chain, object: table.object(chain) };
+    let mut found = about.decided_earlier(view);
+    found.extend(about.other_forms(view));
+    found.extend(about.referenced_elsewhere(view));
+    found.extend(about.other_chains(view));
+    found
+}
+
+struct Subject<'a> {
+    table: TableId,
+    chain: &'a str,
+    object: String,
+}
+
+impl Subject<'_> {
+    fn finding(&self, severity: Severity, code: &'static str, message: String, remedy: String) -> Finding {
+        Finding { severity, code, object: self.object.clone(), message, remedy }
+    }
+
+    /// The first NAT rule that matches a packet decides; what stands ahead of the jump leaves the chain nothing.
+    fn decided_earlier(&self, view: &TableView) -> Vec<Finding> {
+        let jumps = view.chains.get(self.chain).map(|found| found.jumps.as_slice()).unwrap_or_default();
+        let ahead = jumps.first().map_or(view.postrouting.len(), |jump| jump.place - 1);
+        let decides = |target: Option<&str>| matches!(target, Some("MASQUERADE" | "SNAT"));
+        let ahead = view.postrouting.iter().take(ahead).filter(|rule| decides(rule.target()) && !rule.tests_mark());
+        ahead
+            .map(|rule| {
+                let (severity, effect) = if rule.is_unconditional() {
+                    (Severity::Warning, "decides for every packet, so the chain has no effect")
+                } else {
+                    (Severity::Info, "decides for the packets that it matches, whatever the chain exempts")
+                };
+                let message = format!("-A {POSTROUTING} {} stands ahead of the jump and {effect}", rule.as_str());
+                let remedy = format!(
+                    "if that is not meant, turn it off where it comes from (often the CNI plug-in's own masquerading), \
+                     or move it: {} -t nat -D {POSTROUTING} {}",
+                    self.table.tool(),
+                    rule.as_str()
+                );
+                self.finding(severity, "masquerade-decided-earlier", message, remedy)
+            })
+            .collect()
+    }
+
+    fn other_forms(&self, view: &TableView) -> Vec<Finding> {
+        let jumps = view.chains.get(self.chain).map(|found| found.jumps.as_slice()).unwrap_or_default();
+        let foreign = jumps.iter().filter(|jump| jump.form != JumpForm::Plain);
+        foreign
+            .map(|jump| {
+                let message =
+                    format!("rule {} of {POSTROUTING} is a jump as {} writes it", jump.place, jump.form.writer());
+                let remedy = "it is replaced; if it comes back, remove the other agent from this node".to_owned();
+                self.finding(Severity::Warning, "masquerade-other-agent", message, remedy)
+            })
+            .collect()
+    }
+
+    fn referenced_elsewhere(&self, view: &TableView) -> Vec<Finding> {
+        let references = view.chains.get(self.chain).map(|found| found.references.as_slice()).unwrap_or_default();
+        references
+            .iter()
+            .map(|rule| {
+                let message = format!("another rule leads to the chain: {rule}");
+                let remedy =
+                    "the rule is left alone, and keeps the chain from being removed while it is there".to_owned();
+                self.finding(Severity::Info, "masquerade-chain-referenced", message, remedy)
+            })
+            .collect()
+    }
+
+    /// What the first chain exempts, a second one may masquerade all the same.
+    fn other_chains(&self, view: &TableView) -> Vec<Finding> {
+        let others = view.other_agents_chains.iter();
+        others
+            .map(|other| {
+                let message = format!(
+                    "chain {other} of a masquerade agent is active too; each masquerades what the other exempts"
+                );
+                // The name goes into a command that a person may paste.
+                let remedy = if check_chain_name(other).is_ok() {
+                    format!("set ipMasq.masqChain to {other} to take it over, or remove that agent and its chain")
+                } else {
+                    "remove that agent and its chain".to_owned()
+                };
+                self.finding(Severity::Warning, "masquerade-second-chain", message, remedy)
+            })
+            .collect()
+    }
+}

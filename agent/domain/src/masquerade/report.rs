@@ -1,0 +1,55 @@
+//! The chains as a report shows them.
+
+use super::chain::ChainValue;
+use super::change::write_chain;
+use super::decide::{Nat, Observed, desired_tables};
+use super::view::{ChainView, JumpForm, TableView};
+use super::{POSTROUTING, TableId};
+use crate::spec::IpMasqSpec;
+
+/// One chain as the report shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainReport {
+    /// Its name in reports.
+    pub object: String,
+    /// Summary of what is wished for.
+    pub desired: Option<String>,
+    /// Summary of what is there; `None`: absent.
+    pub observed: Option<String>,
+    /// Further facts.
+    pub attributes: Vec<(&'static str, String)>,
+}
+
+/// The chains that are wished for, drifted or not.
+#[must_use]
+pub fn objects(desired: Option<&IpMasqSpec>, observed: &Observed) -> Vec<ChainReport> {
+    let report = |(table, spec): (TableId, &IpMasqSpec)| {
+        let view = match observed.tables.get(&table) {
+            Some(Nat::Table(view)) => Some(view),
+            _ => None,
+        };
+        let current = view.and_then(|view| view.chains.get(&spec.masq_chain));
+        let value = ChainValue::desired(spec, table.family).ok();
+        let differs =
+            view.zip(value.as_ref()).is_some_and(|(view, value)| write_chain(view, &spec.masq_chain, value).is_some());
+        let shown =
+            current.map(|found| format!("{}{}", found.value().summary(), if differs { " (differs)" } else { "" }));
+        let mut attributes = vec![("backend", format!("{} ({})", table.backend, observed.backend_reason))];
+        attributes.extend(current.zip(view).map(|(current, view)| ("jump", jump_place(current, view))));
+        ChainReport {
+            object: table.object(&spec.masq_chain),
+            desired: value.map(|value| value.summary()),
+            observed: shown,
+            attributes,
+        }
+    };
+    desired_tables(desired, observed.backend).map(report).collect()
+}
+
+fn jump_place(current: &ChainView, view: &TableView) -> String {
+    let places = current.jumps.iter().filter(|jump| jump.form == JumpForm::Plain);
+    match places.map(|jump| jump.place.to_string()).collect::<Vec<_>>().join(", ") {
+        places if places.is_empty() => "none".to_owned(),
+        places => format!("rule {places} of {} in {POSTROUTING}", view.postrouting.len()),
+    }
+}

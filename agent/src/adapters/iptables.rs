@@ -1,0 +1,91 @@
+//! Table `nat` through `iptables-save` and `iptables-restore`, nft and legacy.
+//!
+//! The tools are run only when a table has to be read or written; whether it has to be read is asked of the kernel.
+
+mod backend;
+mod tools;
+
+use tokio::sync::Mutex;
+use trimtab_domain::masquerade::{Backend, Family, TableId};
+use trimtab_domain::plan::Cause;
+
+use crate::adapters::nftables;
+use crate::ports::{BackendChoice, NatError, NatTable, Saved};
+
+use self::backend::Detection;
+pub use self::tools::SEARCH_PATH;
+use self::tools::{Tool, Tools};
+
+/// What `iptables-legacy-save` would print while the kernel has no legacy table `nat`. Asking the tool would create
+/// the table, and every packet would pass it from then on.
+const NO_LEGACY_TABLE: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+                               :POSTROUTING ACCEPT [0:0]\nCOMMIT\n";
+
+/// iptables in the network namespace of the calling thread.
+pub struct Iptables {
+    tools: Tools,
+    detection: Mutex<Detection>,
+}
+
+impl Iptables {
+    /// Looks for the tools in the directories of `search_path`, separated by `:` as in `PATH`; [`SEARCH_PATH`] does for
+    /// every known distribution and image.
+    #[must_use]
+    pub fn new(search_path: &str) -> Self {
+        Self { tools: Tools::new(search_path), detection: Mutex::default() }
+    }
+}
+
+impl NatTable for Iptables {
+    async fn backend(&self) -> BackendChoice {
+        self.detection.lock().await.choose(&self.tools).await
+    }
+
+    fn generation(&self, table: TableId) -> Option<u64> {
+        match table.backend {
+            Backend::Nft => nftables::generation().ok().map(u64::from),
+            // While there is no table, nothing can have changed; a table that is there announces and counts nothing.
+            Backend::Legacy => (!backend::legacy_tables(table.family).contains("nat")).then_some(0),
+        }
+    }
+
+    async fn save(&self, table: TableId) -> Result<Saved, NatError> {
+        let Some(tool) = self.tools.find(table, Tool::Save) else { return Ok(self.tools.missing(table)) };
+        if table.backend == Backend::Legacy && !backend::legacy_tables(table.family).contains("nat") {
+            return Ok(Saved::Text(NO_LEGACY_TABLE.to_owned()));
+        }
+        match self.tools.run(tool, &["-t", "nat"], "").await {
+            Ok(text) => Ok(Saved::Text(text)),
+            Err(error) => unavailable(table, &error).ok_or(error),
+        }
+    }
+
+    async fn restore(&self, table: TableId, text: &str) -> Result<(), NatError> {
+        let tool = self.tools.find(table, Tool::Restore).ok_or_else(|| self.tools.missing_error(table))?;
+        self.tools.run(tool, &["--noflush", "-w", tools::LOCK_WAIT_SECONDS], text).await.map(drop)
+    }
+}
+
+/// Failures that say something lasting about the node.
+fn unavailable(table: TableId, error: &NatError) -> Option<Saved> {
+    let TableId { family, backend } = table;
+    let says = |parts: &[&str]| parts.iter().any(|part| error.output.contains(part));
+    if says(&["Permission denied", "Operation not permitted", "you must be root"]) {
+        let capabilities = match backend {
+            Backend::Nft => "CAP_NET_ADMIN",
+            Backend::Legacy => "CAP_NET_ADMIN and CAP_NET_RAW",
+        };
+        let detail = format!("{error}; the agent needs {capabilities} in the host's network namespace");
+        return Some(Saved::Unavailable { cause: Cause::NotPermitted, detail });
+    }
+    if says(&["Table does not exist", "not supported", "Failed to initialize", "nf_tables is not available"]) {
+        let module = match (backend, family) {
+            (Backend::Nft, _) => "nf_tables",
+            (Backend::Legacy, Family::V4) => "iptable_nat",
+            (Backend::Legacy, Family::V6) => "ip6table_nat",
+        };
+        let detail = format!("{error}; load the kernel module {module}, or leave {family} out of the profile");
+        return Some(Saved::Unavailable { cause: Cause::Unsupported, detail });
+    }
+    None
+}

@@ -1,0 +1,274 @@
+//! nf_tables over netlink: the number of the rule set's generation, whether a chain exists, and announced changes.
+//!
+//! The few messages are written out by hand; their layout is that of `linux/netlink.h`, `linux/netfilter/nfnetlink.h`
+//! and `linux/netfilter/nf_tables.h`. Everything is about the network namespace of the calling thread.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+
+use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket};
+use trimtab_domain::masquerade::Family;
+
+/// `NETLINK_NETFILTER`.
+const NETLINK_NETFILTER: isize = 12;
+/// `NFNLGRP_NFTABLES`.
+const GROUP_NFTABLES: u32 = 7;
+/// `NFNL_SUBSYS_NFTABLES`, the upper byte of a message type.
+const SUBSYSTEM: u16 = 10;
+/// `NLMSG_ERROR`.
+const ERROR: u16 = 2;
+/// `NLM_F_REQUEST`.
+const REQUEST: u16 = 1;
+/// `NFNETLINK_V0`.
+const VERSION: u8 = 0;
+/// Bytes of `struct nlmsghdr`.
+const HEADER: usize = 16;
+/// Bytes of `struct nlmsghdr` and `struct nfgenmsg`.
+const HEADERS: usize = 20;
+/// `NFTA_*_TABLE`, `NFTA_TABLE_NAME`: the table's name has this number in the messages of all its objects.
+const ATTRIBUTE_TABLE: u16 = 1;
+/// `NFTA_GEN_ID`.
+const ATTRIBUTE_GENERATION: u16 = 1;
+/// `NFTA_CHAIN_NAME`.
+const ATTRIBUTE_CHAIN: u16 = 3;
+/// Flags in the upper bits of an attribute's type (`NLA_TYPE_MASK`).
+const ATTRIBUTE_TYPE: u16 = 0x3fff;
+/// `ENOENT`, `ENOBUFS` of `errno.h`.
+const ENOENT: i32 = 2;
+const ENOBUFS: i32 = 105;
+
+/// Lower byte of a message type, `enum nf_tables_msg_types`.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Message {
+    NewChain = 3,
+    GetChain = 4,
+    NewGeneration = 15,
+    GetGeneration = 16,
+}
+
+/// Number of the rule set's generation: the kernel counts every transaction of the namespace that changed something.
+///
+/// # Errors
+/// `PermissionDenied` without `CAP_NET_ADMIN` in the namespace; `Other` if the kernel has no nf_tables.
+pub fn generation() -> io::Result<u32> {
+    let reply = ask(Message::GetGeneration, 0, &[])?;
+    let number = reply.attribute(ATTRIBUTE_GENERATION).and_then(|value| <[u8; 4]>::try_from(value).ok());
+    match number {
+        Some(bytes) if reply.is(Message::NewGeneration) => Ok(u32::from_be_bytes(bytes)),
+        _ => Err(io::Error::other("nf_tables did not tell its generation")),
+    }
+}
+
+/// Whether nf_tables has this chain.
+///
+/// # Errors
+/// As [`generation`].
+pub fn chain_exists(family: Family, table: &str, chain: &str) -> io::Result<bool> {
+    let attributes = [attribute(ATTRIBUTE_TABLE, table), attribute(ATTRIBUTE_CHAIN, chain)].concat();
+    match ask(Message::GetChain, family_number(family), &attributes) {
+        Ok(reply) => Ok(reply.is(Message::NewChain)),
+        Err(error) if error.raw_os_error() == Some(ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Announcements of changes to what iptables-nft writes: table `nat` of either family, and new chains in `mangle`
+/// (that is how a kubelet shows which backend it uses).
+///
+/// To follow it: open it once in the network namespace that matters, then call [`Changes::next`] in a loop and wake the
+/// masquerade subsystem after each return. One call swallows all that is waiting, so that a burst wakes once. Our own
+/// transactions are announced like any other: they wake one more pass, which finds nothing to do and writes nothing,
+/// and so the chain of events ends.
+pub struct Changes {
+    socket: TokioSocket,
+}
+
+impl Changes {
+    /// Joins the kernel's group of nf_tables listeners. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The kernel's, for instance `PermissionDenied` without `CAP_NET_ADMIN`.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+        socket.socket_mut().bind_auto()?;
+        socket.socket_mut().add_membership(GROUP_NFTABLES)?;
+        Ok(Self { socket })
+    }
+
+    /// Waits for a change that matters. Cancelling it loses nothing but what was already found to matter not.
+    ///
+    /// # Errors
+    /// The socket's. That announcements were lost (`ENOBUFS`) is no error: then anything may have changed.
+    pub async fn next(&mut self) -> io::Result<()> {
+        loop {
+            let concerns = match self.socket.recv_from_full().await {
+                Ok((datagram, _)) => concerns_us(&datagram),
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => true,
+                Err(error) => return Err(error),
+            };
+            if concerns {
+                self.swallow_waiting().await;
+                return Ok(());
+            }
+        }
+    }
+
+    async fn swallow_waiting(&mut self) {
+        poll_fn(|context| {
+            while let Poll::Ready(received) = self.socket.poll_recv_from_full(context) {
+                // A lasting error comes back with the next call of `next`.
+                if received.is_err_and(|error| error.raw_os_error() != Some(ENOBUFS)) {
+                    break;
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+/// A reply of the kernel.
+struct Reply(Vec<u8>);
+
+impl Reply {
+    fn is(&self, message: Message) -> bool {
+        number16(&self.0, 4) == Some(SUBSYSTEM << 8 | message as u16)
+    }
+
+    fn attribute(&self, kind: u16) -> Option<&[u8]> {
+        find_attribute(self.0.get(HEADERS..)?, kind)
+    }
+}
+
+/// Sends one request and reads its answer. The kernel answers within `send`, so nothing is waited for.
+fn ask(message: Message, family: u8, attributes: &[u8]) -> io::Result<Reply> {
+    let socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.set_non_blocking(true)?;
+    let length = u32::try_from(HEADERS + attributes.len()).map_err(io::Error::other)?;
+    let mut request = Vec::with_capacity(HEADERS + attributes.len());
+    request.extend(length.to_ne_bytes());
+    request.extend((SUBSYSTEM << 8 | message as u16).to_ne_bytes());
+    request.extend(REQUEST.to_ne_bytes());
+    request.extend([0; 8]);
+    request.extend([family, VERSION, 0, 0]);
+    request.extend(attributes);
+    socket.send_to(&request, &SocketAddr::new(0, 0), 0)?;
+    let (reply, _) = socket.recv_from_full()?;
+    if number16(&reply, 4) == Some(ERROR) {
+        let code = reply.get(HEADER..HEADER + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
+        return Err(io::Error::from_raw_os_error(code.saturating_neg()));
+    }
+    Ok(Reply(reply))
+}
+
+/// `AF_INET`, `AF_INET6`: nf_tables' own family numbers are the same.
+const fn family_number(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
+}
+
+/// `struct nlattr` with a string, padded to four bytes.
+fn attribute(kind: u16, text: &str) -> Vec<u8> {
+    // Names of tables and chains are far below the 64 KiB that the field can tell.
+    let length = u16::try_from(text.len() + 5).unwrap_or(u16::MAX);
+    let mut bytes = Vec::with_capacity(text.len() + 8);
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(text.as_bytes());
+    bytes.push(0);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// Whether one of the messages of a datagram is about table `nat`, or a new chain in `mangle`.
+fn concerns_us(datagram: &[u8]) -> bool {
+    let mut rest = datagram;
+    while let Some(length) = number32(rest, 0).and_then(|length| usize::try_from(length).ok()) {
+        let Some(message) = rest.get(..length).filter(|message| message.len() >= HEADER) else { return false };
+        if message_concerns_us(message).unwrap_or(false) {
+            return true;
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    false
+}
+
+fn message_concerns_us(message: &[u8]) -> Option<bool> {
+    let kind = number16(message, 4)?;
+    let family = *message.get(HEADER)?;
+    let ours = kind >> 8 == SUBSYSTEM && Family::ALL.into_iter().any(|known| family_number(known) == family);
+    let table = find_attribute(message.get(HEADERS..)?, ATTRIBUTE_TABLE)?;
+    let is_new_chain = kind & 0xff == Message::NewChain as u16;
+    Some(ours && (table == b"nat\0" || (table == b"mangle\0" && is_new_chain)))
+}
+
+fn find_attribute(attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    let mut rest = attributes;
+    loop {
+        let length = usize::from(number16(rest, 0)?);
+        let value = rest.get(4..length)?;
+        if number16(rest, 2)? & ATTRIBUTE_TYPE == kind {
+            return Some(value);
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+fn number16(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
+}
+
+fn number32(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+
+    fn message(kind: u16, family: u8, table: &str) -> Vec<u8> {
+        let attributes = [attribute(9, "x"), attribute(ATTRIBUTE_TABLE, table)].concat();
+        let length = u32::try_from(HEADERS + attributes.len()).unwrap();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend([0; 10]);
+        bytes.extend([family, 0, 0, 0]);
+        bytes.extend(attributes);
+        bytes
+    }
+
+    #[test]
+    fn only_what_iptables_writes_concerns_us() {
+        let (new_rule, new_chain) = (SUBSYSTEM << 8 | 6, SUBSYSTEM << 8 | 3);
+        let rows = [
+            ("rule in nat", message(new_rule, 2, "nat"), true),
+            ("rule in nat, IPv6", message(new_rule, 10, "nat"), true),
+            ("nat of family inet", message(new_rule, 1, "nat"), false),
+            ("filter", message(new_rule, 2, "filter"), false),
+            ("rule in mangle", message(new_rule, 2, "mangle"), false),
+            ("chain in mangle", message(new_chain, 2, "mangle"), true),
+            ("another subsystem", message(1 << 8 | 6, 2, "nat"), false),
+            ("second message", [message(new_rule, 2, "filter"), message(new_rule, 2, "nat")].concat(), true),
+            ("nothing", Vec::new(), false),
+        ];
+        for (name, bytes, expected) in rows {
+            assert_eq!(concerns_us(&bytes), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn broken_messages_end_the_reading() {
+        let whole = message(SUBSYSTEM << 8 | 6, 2, "nat");
+        for cut in 0..whole.len() - 4 {
+            assert!(!concerns_us(&whole[..cut]), "cut at {cut}");
+        }
+        let mut bytes = whole;
+        bytes[0..4].copy_from_slice(&0_u32.to_ne_bytes());
+        assert!(!concerns_us(&bytes), "a length of zero");
+    }
+}

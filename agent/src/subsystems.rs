@@ -1,0 +1,3 @@
+//! The parts of the node that are held. They see ports and the domain, never one another.
+
+pub mod masquerade;

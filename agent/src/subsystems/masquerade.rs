@@ -1,0 +1,172 @@
+//! Masquerade chains in table `nat`, written only when what is there differs.
+//!
+//! A table that did not change since it was last read is not read again: with iptables-nft the kernel counts its
+//! changes, so an idle pass starts no process. iptables-legacy has no such number; there each resync runs
+//! `iptables-legacy-save` once per family, and nothing announces drift in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use trimtab_domain::masquerade::{
+    Backend, Family, Nat, Observed, SavedTable, Step, TableId, TableView, decide, objects, tables_of_interest,
+};
+use trimtab_domain::plan::{Cause, Plan};
+use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
+
+use crate::ports::{BackendChoice, Ledger, NatError, NatTable, Saved, Watch};
+use crate::reconcile::report::ObjectReport;
+use crate::reconcile::{self, Error, Subsystem};
+
+/// The subsystem, over iptables and the ledger.
+pub struct Masquerade<N, L> {
+    nat: Arc<N>,
+    ledger: Arc<L>,
+    seen: Mutex<BTreeMap<TableId, Seen>>,
+}
+
+/// A table as last read, for as long as its generation stays.
+struct Seen {
+    generation: u64,
+    chains: BTreeSet<String>,
+    nat: Nat,
+}
+
+impl<N: NatTable, L: Ledger> Masquerade<N, L> {
+    /// Holds chains through `nat` and remembers originals in `ledger`.
+    #[must_use]
+    pub fn new(nat: Arc<N>, ledger: Arc<L>) -> Self {
+        Self { nat, ledger, seen: Mutex::default() }
+    }
+
+    async fn read_family(&self, family: Family, tables: &BTreeMap<TableId, BTreeSet<String>>) -> Vec<(TableId, Nat)> {
+        let mut read = Vec::new();
+        for (table, chains) in tables.iter().filter(|(table, _)| table.family == family) {
+            read.push((*table, self.read(*table, chains).await));
+        }
+        read
+    }
+
+    async fn read(&self, table: TableId, chains: &BTreeSet<String>) -> Nat {
+        let generation = self.nat.generation(table);
+        if let Some(nat) = generation.and_then(|generation| self.recall(table, generation, chains)) {
+            return nat;
+        }
+        let nat = match self.nat.save(table).await {
+            Ok(Saved::Text(text)) => look_at(&text, chains),
+            Ok(Saved::Unavailable { cause, detail }) => Nat::Unavailable { cause, detail },
+            Err(error) => return Nat::Unreadable(error.to_string()),
+        };
+        // A change while it was being read may or may not be in the text: then nothing is remembered.
+        if let Some(generation) = generation.filter(|generation| self.nat.generation(table) == Some(*generation)) {
+            let seen = Seen { generation, chains: chains.clone(), nat: nat.clone() };
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(table, seen);
+        }
+        nat
+    }
+
+    fn recall(&self, table: TableId, generation: u64, chains: &BTreeSet<String>) -> Option<Nat> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = seen.get(&table).filter(|seen| seen.generation == generation && seen.chains == *chains)?;
+        Some(seen.nat.clone())
+    }
+
+    fn forget_table(&self, table: TableId) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&table);
+    }
+}
+
+/// A table that cannot be understood is not touched.
+fn look_at(text: &str, chains: &BTreeSet<String>) -> Nat {
+    match SavedTable::parse(text).and_then(|table| TableView::new(&table, chains)) {
+        Ok(view) => Nat::Table(Arc::new(view)),
+        Err(error) => Nat::Unavailable {
+            cause: Cause::Unsupported,
+            detail: format!("the rules of table nat cannot be understood: {error}"),
+        },
+    }
+}
+
+impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
+    const NAME: &'static str = "masquerade";
+    type Desired = Option<IpMasqSpec>;
+    type Observed = Observed;
+    type Step = Step;
+
+    fn desired(spec: &NodeSpec) -> &Self::Desired {
+        &spec.ip_masq
+    }
+
+    async fn observe(&self, desired: &Self::Desired) -> Result<Observed, Error> {
+        let records = self.ledger.records(Self::NAME);
+        let choice = if desired.is_some() {
+            self.nat.backend().await
+        } else {
+            BackendChoice { backend: Backend::Nft, reason: "nothing is wished for".to_owned() }
+        };
+        let wanted = tables_of_interest(desired.as_ref(), choice.backend, &records);
+        let (v4, v6) = tokio::join!(self.read_family(Family::V4, &wanted), self.read_family(Family::V6, &wanted));
+        let tables = v4.into_iter().chain(v6).collect();
+        Ok(Observed { backend: choice.backend, backend_reason: choice.reason, tables, records })
+    }
+
+    fn plan(desired: &Self::Desired, observed: &Observed) -> Plan<Step> {
+        decide(desired.as_ref(), observed)
+    }
+
+    async fn apply(&self, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::Ledger(change) => self
+                .ledger
+                .commit(Self::NAME, std::slice::from_ref(change))
+                .map_err(|error| Error::transient("cannot remember the original rules", error)),
+            Step::Write { table, object, change, .. } => {
+                self.forget_table(*table);
+                let written = self.nat.restore(*table, &change.text).await;
+                written.map_err(|error| failed(format!("cannot write {object}"), error))
+            }
+            Step::Read { table, object } => {
+                self.forget_table(*table);
+                let read = self.nat.save(*table).await;
+                read.map(drop).map_err(|error| failed(format!("cannot read table nat for {object}"), error))
+            }
+        }
+    }
+
+    fn objects(desired: &Self::Desired, observed: &Observed) -> Vec<ObjectReport> {
+        let reports = objects(desired.as_ref(), observed).into_iter();
+        reports
+            .map(|chain| ObjectReport {
+                object: chain.object,
+                desired: chain.desired,
+                observed: chain.observed,
+                attributes: chain.attributes,
+            })
+            .collect()
+    }
+
+    fn watches(desired: &Self::Desired, _observed: &Observed) -> Vec<Watch> {
+        // With the legacy backend too: a kubelet that turns to nft shows it by a chain there.
+        desired.iter().map(|_| Watch::Netfilter).collect()
+    }
+
+    fn likely_writer(_object: &str) -> Option<&'static str> {
+        Some("another ip-masq-agent (kubectl get daemonsets -A), or a firewall manager that reloads its rules")
+    }
+}
+
+impl reconcile::Step for Step {
+    fn object(&self) -> Option<&str> {
+        match self {
+            Self::Write { object, .. } | Self::Read { object, .. } => Some(object),
+            Self::Ledger(_) => None,
+        }
+    }
+
+    fn is_repair(&self) -> bool {
+        matches!(self, Self::Write { repair: true, .. })
+    }
+}
+
+fn failed(what: String, error: NatError) -> Error {
+    if error.transient { Error::transient(what, error) } else { Error::terminal(what, error) }
+}
