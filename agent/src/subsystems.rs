@@ -1,3 +1,4 @@
 //! The parts of the node that are held. They see ports and the domain, never one another.
 
+pub mod cgroup;
 pub mod masquerade;

@@ -1,0 +1,63 @@
+//! CRI-O: `crio.conf`, then `crio.conf.d/*.conf` by name, then flags (crio(8)).
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value as Json};
+use trimtab_domain::cgroup::{Component, Configured};
+use trimtab_domain::spec::cgroup::CgroupDriver;
+
+use super::{flag, read_text, toml};
+use crate::ports::HostFiles;
+use crate::ports::kubelet::RuntimeSettings;
+
+const DEFAULT_CONFIG: &str = "/etc/crio/crio.conf";
+const DEFAULT_DIRECTORY: &str = "/etc/crio/crio.conf.d";
+
+/// Reads the configuration; nothing if there is none and no CRI-O runs.
+pub(super) fn read(files: &dyn HostFiles, command: Option<&Vec<String>>, settings: &mut RuntimeSettings) {
+    let config = flag(command, &["--config", "-c"]).unwrap_or(DEFAULT_CONFIG);
+    let directory = flag(command, &["--config-dir", "-d"]).unwrap_or(DEFAULT_DIRECTORY);
+    let mut paths = vec![PathBuf::from(config)];
+    let entries = files.list(Path::new(directory)).ok().flatten().unwrap_or_default();
+    let drop_ins = entries.iter().filter(|entry| !entry.is_directory && entry.name.ends_with(".conf"));
+    paths.extend(drop_ins.map(|entry| Path::new(directory).join(&entry.name)));
+    let mut merged = Map::new();
+    let mut manager: Option<(String, String)> = None;
+    let mut any = false;
+    for path in paths {
+        let Some(text) = read_text(files, &path, settings) else { continue };
+        match toml::parse(&text) {
+            Ok(root) => {
+                any = true;
+                if let Some(text) = toml::at(&root, &["crio", "runtime", "cgroup_manager"]).and_then(Json::as_str) {
+                    manager = Some((text.to_owned(), path.display().to_string()));
+                }
+                toml::merge(&mut merged, root);
+            }
+            Err(error) => settings.problems.push(format!("{}: {error}", path.display())),
+        }
+    }
+    if !any && command.is_none() {
+        return;
+    }
+    if let Some(text) = flag(command, &["--cgroup-manager"]) {
+        manager = Some((text.to_owned(), "command line of the running CRI-O".into()));
+    }
+    let (text, source) = manager.unwrap_or_else(|| ("systemd".into(), "default of CRI-O".into()));
+    let driver = match text.as_str() {
+        "systemd" => CgroupDriver::Systemd,
+        "cgroupfs" => CgroupDriver::Cgroupfs,
+        other => {
+            return settings
+                .problems
+                .push(format!("{source}: cgroup_manager {other:?} is neither cgroupfs nor systemd"));
+        }
+    };
+    let conmon = toml::at(&merged, &["crio", "runtime", "conmon_cgroup"]).and_then(Json::as_str).unwrap_or_default();
+    if driver == CgroupDriver::Cgroupfs && conmon != "pod" {
+        settings.problems.push(format!(
+            "{source}: cgroup_manager cgroupfs needs conmon_cgroup = \"pod\" (it is {conmon:?}); CRI-O does not start so"
+        ));
+    }
+    settings.drivers.push(Configured { component: Component::CriO, driver, source });
+}
