@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde_json::Value;
 
 use crate::machine::Machines;
-use crate::{merge, scenario, sysctl, texts};
+use crate::{checkpoints, merge, reserved, scenario, sysctl, texts};
 
 /// Replays one case.
 pub(crate) type Judge = fn(&Value, &Machines) -> Verdict;
@@ -30,9 +30,10 @@ pub(crate) fn judge(category: &str) -> Option<Judge> {
         "hints_merge" => merge::judge,
         "scenarios" | "scenarios_podlevel" => scenario::judge,
         "sysctl" => sysctl::judge,
-        "cpu_assignment" | "cpu_assignment_hangs" | "cpu_hints" | "write" | "load" | "files" | "reserved_memory" => {
-            missing
-        }
+        "reserved_memory" => reserved::judge,
+        "write" => checkpoints::write,
+        "files" => checkpoints::file,
+        "cpu_assignment" | "cpu_assignment_hangs" | "cpu_hints" | "load" => missing,
         _ => return None,
     })
 }

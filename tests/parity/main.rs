@@ -12,8 +12,10 @@
 )]
 
 mod category;
+mod checkpoints;
 mod machine;
 mod merge;
+mod reserved;
 mod runner;
 mod scenario;
 mod sysctl;

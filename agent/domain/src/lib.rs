@@ -3,15 +3,19 @@
 //! Nothing here performs IO, waits, reads a clock or draws a random number, so every decision can be replayed.
 
 pub mod cgroup;
+pub mod checkpoint;
 pub mod cpu;
 pub mod cpuset;
 pub mod hint;
 pub mod masquerade;
+pub mod memory;
 pub mod placement;
 pub mod plan;
 pub mod quantity;
 pub mod quote;
 pub mod record;
+pub mod reservation;
+pub mod reserved_memory;
 pub mod spec;
 pub mod sysctl;
 pub mod topology;

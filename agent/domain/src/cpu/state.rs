@@ -12,6 +12,8 @@ pub struct CpuState {
     pub default_cpu_set: CpuSet,
     /// Exclusive CPUs: pod to container name to CPUs. A pod without exclusive CPUs has no entry.
     pub assignments: BTreeMap<PodUid, BTreeMap<String, CpuSet>>,
+    /// CPUs that belong to a pod as a whole (gate `PodLevelResourceManagers`).
+    pub pods: BTreeMap<PodUid, CpuSet>,
 }
 
 /// A restored state contradicts the machine or the configuration; the texts are those of the kubelet.
