@@ -41,9 +41,10 @@ mod tree;
 
 use trimtab_domain::spec::NodeSpec;
 
+use self::diagnostic::Position;
 pub use self::diagnostic::{Diagnostic, Rejected};
 pub use self::document::{API_VERSION, KIND};
-use self::reader::{Cursor, Problems};
+use self::reader::{Cursor, MAX_ERRORS, Problems};
 pub use self::text::MAX_BYTES;
 pub use self::tree::{MAX_DEPTH, MAX_NODES};
 
@@ -62,13 +63,18 @@ pub struct Profile {
 /// [`Rejected`] with every problem of the document, in the order of its lines.
 pub fn parse(file: &str, text: &[u8]) -> Result<Profile, Rejected> {
     let (root, errors) = tree::read(text);
-    let mut problems = Problems { errors, warnings: Vec::new() };
+    let mut problems = Problems::default();
+    errors.into_iter().for_each(|error| problems.refuse(error));
     let spec = root.and_then(|root| document::read(&Cursor::root(&root), &mut problems));
-    let Problems { mut errors, mut warnings } = problems;
+    let Problems { mut errors, more, mut warnings } = problems;
+    errors.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+    if more > 0 {
+        let place = Position { line: 0, column: 0 };
+        errors.push(Diagnostic::at(place, "", "more problems").found(format!("{more} beyond the first {MAX_ERRORS}")));
+    }
     for diagnostic in errors.iter_mut().chain(&mut warnings) {
         file.clone_into(&mut diagnostic.file);
     }
-    errors.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
     match spec {
         Some(spec) if errors.is_empty() => Ok(Profile { spec, warnings }),
         _ => Err(Rejected { diagnostics: errors }),

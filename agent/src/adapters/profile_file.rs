@@ -84,7 +84,12 @@ async fn keep_following(
                 return;
             },
         }
-        let text = settled_text(&keeper.path).await;
+        // One change makes several events; the text tells whether there is anything new.
+        let text = read_text(&keeper.path);
+        if keeper.seen.as_ref() == Some(&text) {
+            continue;
+        }
+        let text = settled_text(&keeper.path, text).await;
         if keeper.take(text) {
             out.send_replace(keeper.loaded());
         }
@@ -92,9 +97,8 @@ async fn keep_following(
 }
 
 /// The text once it is valid, or once two looks in a row found the same bad one.
-async fn settled_text(path: &Path) -> Result<Vec<u8>, Rejected> {
+async fn settled_text(path: &Path, mut text: Result<Vec<u8>, Rejected>) -> Result<Vec<u8>, Rejected> {
     let deadline = Instant::now() + SETTLE_LIMIT;
-    let mut text = read_text(path);
     loop {
         let valid = text.as_ref().is_ok_and(|text| profile::parse("", text).is_ok());
         if valid || Instant::now() >= deadline {
@@ -145,7 +149,8 @@ fn read_text(path: &Path) -> Result<Vec<u8>, Rejected> {
 struct Keeper {
     path: PathBuf,
     last_good: LastGood,
-    text: Option<Vec<u8>>,
+    /// What was judged last.
+    seen: Option<Result<Vec<u8>, Rejected>>,
     spec: Option<Arc<NodeSpec>>,
     report: ProfileReport,
     warnings: Vec<Finding>,
@@ -157,7 +162,7 @@ impl Keeper {
         Self {
             path: path.to_owned(),
             last_good: LastGood::of(state_dir),
-            text: None,
+            seen: None,
             spec: None,
             report: ProfileReport::default(),
             warnings: Vec::new(),
@@ -212,19 +217,17 @@ impl Keeper {
     fn take(&mut self, text: Result<Vec<u8>, Rejected>) -> bool {
         let before = (self.report.clone(), self.warnings.clone());
         let file = self.path.to_string_lossy().into_owned();
-        let judged = text.and_then(|text| profile::parse(&file, &text).map(|profile| (text, profile)));
-        match judged {
-            Ok((text, profile)) => self.accept(text, profile, file),
+        match text.as_ref().map_err(Rejected::clone).and_then(|text| profile::parse(&file, text)) {
+            Ok(profile) => self.accept(text.as_deref().unwrap_or_default(), profile, file),
             Err(rejected) => self.reject(&rejected),
         }
+        self.seen = Some(text);
         before != (self.report.clone(), self.warnings.clone())
     }
 
-    fn accept(&mut self, text: Vec<u8>, profile: Profile, file: String) {
-        if self.text.as_ref() != Some(&text) {
-            self.keep(&text);
-        }
-        self.text = Some(text);
+    fn accept(&mut self, text: &[u8], profile: Profile, file: String) {
+        // Kept before it is used: a restart must not fall back behind what the node was held at.
+        self.keep(text);
         self.warnings = profile.warnings.iter().map(doubt).collect();
         if self.spec.as_deref() != Some(&profile.spec) {
             self.report.generation += 1;

@@ -2,6 +2,25 @@
 
 use std::time::Duration;
 
+use super::reader::{Cursor, Problems};
+use super::scalar::Kind;
+
+/// Reads a field that holds a duration of at least `least`.
+pub(super) fn read(cursor: &Cursor<'_>, least: Duration, allowed: &str, problems: &mut Problems) -> Option<Duration> {
+    if cursor.kind() == Some(Kind::Integer) {
+        let hint = format!("did you mean \"{}s\"?", cursor.raw());
+        problems.refuse(cursor.problem("missing unit").allowed(allowed).hint(hint));
+        return None;
+    }
+    let message = match parse(cursor.text(allowed, problems)?) {
+        Some(duration) if duration >= least => return Some(duration),
+        Some(_) => "too short",
+        None => "not a duration",
+    };
+    problems.refuse(cursor.problem(message).allowed(allowed));
+    None
+}
+
 /// Reads a duration of zero or more; `None` for anything else. Precise to the nanosecond, the rest is cut off.
 pub(super) fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);

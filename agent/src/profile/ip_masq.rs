@@ -8,7 +8,6 @@ use trimtab_domain::spec::ip_masq::IpMasqSpec;
 
 use super::go_duration;
 use super::reader::{Cursor, Object, Problems};
-use super::scalar::Kind;
 
 /// Highest `cidrLimit`; ip-masq-agent has no bound.
 const MAX_CIDR_LIMIT: u64 = 4096;
@@ -29,6 +28,8 @@ const RESERVED_CHAINS: [&str; 12] = [
     "OUTPUT",
     "POSTROUTING",
 ];
+/// Shorter intervals keep a node busy; ip-masq-agent takes even zero, and spins.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// How a prefix looks.
 const CIDR: &str = "a prefix such as 10.0.0.0/8";
 
@@ -74,7 +75,10 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<IpMa
     };
     check_limit(&section, listed.as_ref(), cidrs.len(), problems);
     let chain = section.field("masqChain").and_then(|cursor| read_chain(&cursor, problems));
-    let interval = section.field("resyncInterval").and_then(|cursor| read_interval(&cursor, problems));
+    let interval = section.field("resyncInterval").and_then(|cursor| {
+        let allowed = "a duration of at least 1s, such as 60s or 1m30s";
+        go_duration::read(&cursor, SHORTEST_INTERVAL, allowed, problems)
+    });
     Some(IpMasqSpec {
         non_masquerade_cidrs: cidrs,
         masq_link_local,
@@ -161,27 +165,6 @@ fn read_chain<'a>(cursor: &Cursor<'a>, problems: &mut Problems) -> Option<&'a st
         return None;
     }
     Some(name)
-}
-
-fn read_interval(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<Duration> {
-    let allowed = "a duration of at least 1s, such as 60s or 1m30s";
-    if matches!(cursor.kind(), Some(Kind::Integer)) {
-        let hint = format!("did you mean \"{}s\"?", cursor.raw());
-        problems.refuse(cursor.problem("missing unit").allowed(allowed).hint(hint));
-        return None;
-    }
-    let duration = go_duration::parse(cursor.text(allowed, problems)?);
-    match duration {
-        Some(duration) if duration >= Duration::from_secs(1) => Some(duration),
-        Some(_) => {
-            problems.refuse(cursor.problem("too short").allowed(allowed));
-            None
-        }
-        None => {
-            problems.refuse(cursor.problem("not a duration").allowed(allowed));
-            None
-        }
-    }
 }
 
 /// `N` or `N-M`, comma-separated, as text; a single port may be a number.

@@ -62,8 +62,8 @@ pub(super) fn read_cpu(
         if let Some(level) = closed {
             let message =
                 format!("CPU Manager Policy {level}-level Options not enabled, but option {:?} provided", item.key);
-            let remedy = format!("it with featureGates: {{CPUManagerPolicy{level}Options: true}}");
-            problems.refuse(Diagnostic::at(item.key_at, item.value.path(), message).allowed(remedy));
+            let allowed = format!("only with featureGates: {{CPUManagerPolicy{level}Options: true}}");
+            problems.refuse(Diagnostic::at(item.key_at, item.value.path(), message).allowed(allowed));
         }
         if let Some(text) = read_boolean(item, problems) {
             options.insert(item.key.to_owned(), text.to_owned());

@@ -11,14 +11,23 @@ use super::tree::{Node, Value};
 pub(crate) struct Problems {
     /// Reasons to refuse the profile.
     pub(crate) errors: Vec<Diagnostic>,
+    /// How many reasons were found after [`MAX_ERRORS`].
+    pub(crate) more: usize,
     /// Accepted, but probably not what was meant.
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
+/// Problems that are told one by one; nobody reads more, and a report has to fit somewhere.
+pub(crate) const MAX_ERRORS: usize = 100;
+
 impl Problems {
     /// Adds a reason to refuse the profile.
     pub(crate) fn refuse(&mut self, diagnostic: Diagnostic) {
-        self.errors.push(diagnostic);
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(diagnostic);
+        } else {
+            self.more += 1;
+        }
     }
 
     /// Adds a warning.
@@ -140,7 +149,8 @@ impl<'a> Cursor<'a> {
 
     fn wrong_type(&self, allowed: &str, problems: &mut Problems) {
         let mut problem = self.problem("wrong type").allowed(allowed);
-        if self.kind() == Some(Kind::Null) {
+        let optional = self.path.contains('.') && !self.path.ends_with(']');
+        if self.kind() == Some(Kind::Null) && optional {
             problem = problem.hint("leave the field out if it is not wanted");
         }
         problems.refuse(problem);
@@ -153,9 +163,12 @@ impl<'a> Cursor<'a> {
             if !known.contains(&item.key) {
                 let unknown = Diagnostic::at(item.key_at, item.value.path(), "unknown field")
                     .found(format!("{:?}", short(item.key)))
-                    .allowed(known.join(", "))
-                    .suggest(item.key, known.iter().copied());
-                problems.refuse(unknown);
+                    .allowed(known.join(", "));
+                problems.refuse(if problems.errors.len() < MAX_ERRORS {
+                    unknown.suggest(item.key, known.iter().copied())
+                } else {
+                    unknown
+                });
             }
         }
         Some(Object { fields, at: self.at(), path: self.path.clone() })
@@ -261,7 +274,7 @@ impl<'a> Cursor<'a> {
 
 /// Path of a field below another.
 fn join(path: &str, name: &str) -> String {
-    let name = short(name);
+    let name = short(name).replace(char::is_control, "\u{fffd}");
     if path.is_empty() { name } else { format!("{path}.{name}") }
 }
 

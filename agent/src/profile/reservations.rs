@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use trimtab_domain::quantity::Quantity;
 use trimtab_domain::spec::resource_managers::ReservedMemory;
 
-use super::reader::{Cursor, Problems};
+use super::diagnostic::Diagnostic;
+use super::reader::{Cursor, Problems, short};
 
 /// What `kubeReserved` and `systemReserved` may name.
 const RESERVABLE: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "pid"];
@@ -28,10 +29,10 @@ pub(super) fn read_reserved(cursor: &Cursor<'_>, problems: &mut Problems) -> BTr
     let mut reserved = BTreeMap::new();
     for item in cursor.mapping("a mapping of resources to quantities", problems).unwrap_or_default() {
         if !RESERVABLE.contains(&item.key) {
-            let unknown = super::diagnostic::Diagnostic::at(
+            let unknown = Diagnostic::at(
                 item.key_at,
                 item.value.path(),
-                format!("cannot reserve {:?} resource", super::reader::short(item.key)),
+                format!("cannot reserve {:?} resource", short(item.key)),
             );
             problems.refuse(unknown.allowed(RESERVABLE.join(", ")).suggest(item.key, RESERVABLE));
         }
@@ -57,7 +58,7 @@ pub(super) fn read_reserved_memory(cursor: &Cursor<'_>, problems: &mut Problems)
         let mut reserved = ReservedMemory { numa_node: node, limits: BTreeMap::new() };
         for limit in limits {
             let name = limit.key;
-            let at_key = |message: String| super::diagnostic::Diagnostic::at(limit.key_at, limit.value.path(), message);
+            let at_key = |message: String| Diagnostic::at(limit.key_at, limit.value.path(), message);
             if name != "memory" && !is_huge_page_resource(name) {
                 let kind = format!("the limit type {name:?} for NUMA node {node} is not supported");
                 problems.refuse(at_key(kind).allowed("memory, hugepages-<HugePageSize>").suggest(name, ["memory"]));
@@ -85,8 +86,8 @@ pub(super) fn read_eviction(cursor: &Cursor<'_>, problems: &mut Problems) -> BTr
     let mut thresholds = BTreeMap::new();
     for item in cursor.mapping("a mapping of signals to thresholds", problems).unwrap_or_default() {
         if !SIGNALS.contains(&item.key) {
-            let unknown = super::diagnostic::Diagnostic::at(item.key_at, item.value.path(), "unknown eviction signal")
-                .found(format!("{:?}", super::reader::short(item.key)));
+            let unknown = Diagnostic::at(item.key_at, item.value.path(), "unknown eviction signal")
+                .found(format!("{:?}", short(item.key)));
             problems.refuse(unknown.allowed(SIGNALS.join(", ")).suggest(item.key, SIGNALS));
             continue;
         }
@@ -145,5 +146,6 @@ fn quantity_hint(text: &str) -> String {
 }
 
 fn is_huge_page_resource(name: &str) -> bool {
-    name.strip_prefix("hugepages-").is_some_and(|size| !size.is_empty())
+    let size = name.strip_prefix("hugepages-").and_then(|size| Quantity::parse(size).ok());
+    size.is_some_and(|size| !size.is_zero() && !size.is_negative())
 }

@@ -52,6 +52,7 @@ const REMOVED_GATES: [&str; 3] = ["CPUManager", "MemoryManager", "TopologyManage
 
 /// Fields: the kubelet's, with its defaults; an absent section means that nothing is pinned.
 pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<ResourceManagersSpec> {
+    let before = problems.errors.len();
     let section = section.object(&FIELDS, problems)?;
     let mut spec = ResourceManagersSpec::default();
     read_policies(&section, &mut spec, problems);
@@ -67,11 +68,13 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<Reso
         spec.topology_manager_policy_options = manager_options::read_topology(&cursor, problems);
     }
     if let Some(cursor) = section.field("cpuManagerReconcilePeriod") {
-        let period = read_period(&cursor, problems).filter(|period| !period.is_zero());
+        let allowed = "a duration such as 10s; 0s means 10s";
+        let period = go_duration::read(&cursor, Duration::ZERO, allowed, problems).filter(|period| !period.is_zero());
         spec.cpu_manager_reconcile_period = period.unwrap_or(ResourceManagersSpec::DEFAULT_RECONCILE_PERIOD);
     }
     read_reservations(&section, &mut spec, problems);
-    if problems.errors.is_empty() {
+    // Rules that join fields make sense only over fields that are sound by themselves.
+    if problems.errors.len() == before {
         manager_rules::check(&section, &spec, problems);
     }
     Some(spec)
@@ -130,15 +133,6 @@ fn read_cpus(cursor: &Cursor<'_>, problems: &mut Problems) -> String {
     text.to_owned()
 }
 
-fn read_period(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<Duration> {
-    let allowed = "a duration such as 10s; 0s means 10s";
-    let period = go_duration::parse(cursor.text(allowed, problems)?);
-    if period.is_none() {
-        problems.refuse(cursor.problem("not a duration").allowed(allowed));
-    }
-    period
-}
-
 fn read_enforcements(cursor: &Cursor<'_>, problems: &mut Problems) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let items = cursor.list(&format!("a list of {}", ENFORCEMENTS.join(", ")), problems).unwrap_or_default();
@@ -181,7 +175,7 @@ fn read_gates(cursor: &Cursor<'_>, problems: &mut Problems) -> BTreeMap<String, 
             }
             None => {
                 let names = || GATES.iter().map(|(gate, _)| *gate);
-                let message = format!("unrecognized feature gate: {}", super::reader::short(item.key));
+                let message = format!("unrecognized feature gate: {:?}", super::reader::short(item.key));
                 let allowed = names().collect::<Vec<_>>().join(", ");
                 problems.refuse(at_key(message).allowed(allowed).suggest(item.key, names()));
             }

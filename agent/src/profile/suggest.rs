@@ -6,7 +6,10 @@ pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     if wanted.chars().count() > LONGEST_WORD {
         return None;
     }
-    let limit = (wanted.chars().count() / 3).clamp(1, 4);
+    let limit = match wanted.chars().count() {
+        0..=3 => 0,
+        length => (length / 3).min(4),
+    };
     candidates
         .into_iter()
         .map(|name| (distance(&wanted, &name.to_lowercase()), name))
@@ -52,6 +55,7 @@ mod tests {
         let rows = [
             ("sysctl", Some("sysctls")),
             ("SYSCTLS", Some("sysctls")),
+            ("eks", None),
             ("kernle", Some("kernel")),
             ("cpuManagerPolciy", Some("cpuManagerPolicy")),
             ("replicas", None),

@@ -38,8 +38,9 @@ pub(super) fn checked(bytes: &[u8]) -> Result<&str, Box<Diagnostic>> {
     Ok(text)
 }
 
-/// The place just behind `text`.
+/// The place just behind `text`; YAML ends a line with CR, LF or both.
 fn position_after(text: &str) -> Position {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let line = text.matches('\n').count() + 1;
     let column = text.rsplit('\n').next().unwrap_or("").chars().count() + 1;
     Position { line, column }

@@ -107,9 +107,8 @@ impl Builder {
         let options = granit_parser::options! {
             emit_comments: false,
             disallow_directives: true,
-            // Above MAX_DEPTH, so that the refusal below speaks first.
-            flow_nesting_limit: MAX_DEPTH + 8,
-            block_nesting_limit: MAX_DEPTH + 8,
+            flow_nesting_limit: MAX_DEPTH,
+            block_nesting_limit: MAX_DEPTH,
         };
         let mut documents = 0_u32;
         for next in Parser::new_from_str_with_options(text, options) {
@@ -298,9 +297,11 @@ fn syntax(error: &ScanError) -> Fatal {
     let marker = error.marker();
     let at = Position { line: marker.line(), column: marker.col() + 1 };
     match error.kind() {
-        ErrorKind::TabInIndentation | ErrorKind::TabAtBlockScalarStart | ErrorKind::TabInPlainScalar => {
-            fatal(at, "not valid YAML", "a tab as indentation", "spaces")
-        }
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabAtBlockScalarStart
+        | ErrorKind::TabInPlainScalar => fatal(at, "not valid YAML", "a tab as indentation", "spaces"),
         ErrorKind::RecursionLimitExceeded => too_deep(at),
         ErrorKind::DirectiveDisallowed => fatal(at, "directive", "a line with %", "a document without directives"),
         kind => Box::new(Diagnostic::at(at, "", format!("not valid YAML: {kind}"))),
