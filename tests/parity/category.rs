@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde_json::Value;
 
 use crate::machine::Machines;
-use crate::{checkpoints, merge, reserved, scenario, sysctl, texts};
+use crate::{checkpoints, cpu, load, merge, reserved, scenario, sysctl, texts};
 
 /// Replays one case.
 pub(crate) type Judge = fn(&Value, &Machines) -> Verdict;
@@ -33,13 +33,11 @@ pub(crate) fn judge(category: &str) -> Option<Judge> {
         "reserved_memory" => reserved::judge,
         "write" => checkpoints::write,
         "files" => checkpoints::file,
-        "cpu_assignment" | "cpu_assignment_hangs" | "cpu_hints" | "load" => missing,
+        "cpu_assignment" | "cpu_assignment_hangs" => cpu::assignment,
+        "cpu_hints" => cpu::numa_hints,
+        "load" => load::judge,
         _ => return None,
     })
-}
-
-fn missing(_: &Value, _: &Machines) -> Verdict {
-    Err(Mismatch { expected: "a decision".to_owned(), got: "not built yet".to_owned() })
 }
 
 /// Compares what was recorded with what was decided.

@@ -13,6 +13,8 @@
 
 mod category;
 mod checkpoints;
+mod cpu;
+mod load;
 mod machine;
 mod merge;
 mod reserved;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use trimtab_domain::placement::{Refused, ResourceManagers, Restored, StartError};
+use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::topology::Machine;
 use trimtab_domain::workload::{Pod, PodUid};
 
@@ -80,6 +81,12 @@ pub(crate) fn judge(case: &Value, machines: &Machines) -> Verdict {
         Some(expected) if compare => replay.compare_rest(&expected),
         _ => Ok(()),
     }
+}
+
+/// The kubelet settings of a recorded case.
+pub(crate) fn settings(config: &Value) -> Result<ResourceManagersSpec, Mismatch> {
+    let config = RecordedConfig::deserialize(config).map_err(|error| malformed(&error.to_string()))?;
+    Ok(config.build().kubelet.clone())
 }
 
 fn start(machine: &Arc<Machine>, config: RecordedConfig) -> Result<ResourceManagers, StartError> {

@@ -136,6 +136,12 @@ impl CpuManager {
         self.state.validate(&all, &policy.reserved, strict)
     }
 
+    /// `none` or `static`, as in the state file.
+    #[must_use]
+    pub const fn policy_name(&self) -> &'static str {
+        if self.policy.is_some() { "static" } else { "none" }
+    }
+
     /// The machine.
     #[must_use]
     pub const fn machine(&self) -> &Arc<Machine> {
