@@ -49,26 +49,32 @@
 use std::sync::Arc;
 
 use crate::cpuset::{CpuSet, NO_CPUS};
-use crate::hint::{HintList, ProviderHints, TopologyHint};
+use crate::hint::{NumaMask, TopologyHint};
 use crate::placement::AllocationError;
 use crate::topology::Machine;
-use crate::workload::{Container, Pod, PodUid, ResourceName};
+use crate::workload::{Container, Pod, PodUid};
 
 mod adopt;
+mod claim;
 mod config;
 mod distribute;
+mod extensions;
 mod hints;
+mod opinion;
 mod options;
 mod picker;
-mod request;
+mod pool;
 mod reservation;
+mod resize;
 mod reuse;
 mod select;
 mod state;
 
 pub(crate) use adopt::NotAdopted;
+pub use claim::{CpuClaim, SharedReason};
 pub use config::{CpuConfig, CpuConfigError};
-pub use hints::hints;
+pub use extensions::{CpuExtensions, EXCLUSIVE_CPUS, IsolatedCpus, SHARED_CPUS};
+pub use hints::{demand, hints};
 pub use options::{CpuGates, CpuOptions, StaticPolicyError};
 pub use picker::take;
 pub use reservation::CpuReservation;
@@ -81,6 +87,7 @@ use reuse::ReusePool;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct StaticPolicy {
     options: CpuOptions,
+    extensions: CpuExtensions,
     reserved: CpuSet,
     /// Reserved CPUs with all their siblings.
     reserved_physical: CpuSet,
@@ -130,10 +137,9 @@ impl CpuManager {
         self.state = restored;
         self.reuse = ReusePool::default();
         let Some(policy) = &self.policy else { return Ok(()) };
-        let strict = policy.options.strict_reservation;
-        let all =
-            if strict { self.machine.online().difference(&policy.reserved) } else { self.machine.online().clone() };
-        self.state.validate(&all, &policy.reserved, strict)
+        let accounted = policy.accounted(&self.machine, &self.state.assigned());
+        self.state.default_cpu_set.remove_all(&policy.set_apart(&self.machine));
+        self.state.validate(&accounted, &policy.reserved, policy.options.strict_reservation)
     }
 
     /// `none` or `static`, as in the state file.
@@ -175,83 +181,98 @@ impl CpuManager {
     /// CPUs that pods can own at all; empty under `none`.
     #[must_use]
     pub fn allocatable(&self) -> CpuSet {
-        self.policy.as_ref().map_or_else(CpuSet::new, |policy| self.machine.online().difference(&policy.reserved))
+        self.policy.as_ref().map_or_else(CpuSet::new, |policy| policy.allocatable(&self.machine))
     }
 
-    /// Where the CPUs of a container could be.
-    #[must_use]
-    pub fn hints_for_container(&self, pod: &Pod, container: &Container) -> ProviderHints {
-        let Some(policy) = &self.policy else { return ProviderHints::NO_OPINION };
-        let count = request::wanted(pod, container);
-        if count == 0 {
-            return ProviderHints::NO_OPINION;
+    /// What a container may claim.
+    ///
+    /// # Errors
+    /// [`AllocationError::Annotation`], if annotations count.
+    pub fn claim(&self, pod: &Pod, container: &Container) -> Result<CpuClaim, AllocationError> {
+        match &self.policy {
+            None => Ok(CpuClaim::Shared(SharedReason::Policy)),
+            Some(policy) if policy.extensions.annotations => CpuClaim::annotated(pod, container),
+            Some(_) => Ok(CpuClaim::of(pod, container)),
         }
-        let list = match self.state.cpus_of(&pod.uid, &container.name) {
-            Some(owned) if owned.len() != count => return ProviderHints::impossible(ResourceName::Cpu),
-            Some(owned) => hints(&self.machine, owned, &NO_CPUS, count, &policy.options),
-            None => {
-                let reusable = self.reuse.of(&pod.uid);
-                hints(&self.machine, &self.available(policy), reusable, count, &policy.options)
-            }
-        };
-        ProviderHints::single(ResourceName::Cpu, HintList::from(list))
     }
 
-    /// Where the CPUs of all containers of a pod together could be.
-    #[must_use]
-    pub fn hints_for_pod(&self, pod: &Pod) -> ProviderHints {
-        let Some(policy) = &self.policy else { return ProviderHints::NO_OPINION };
-        let count = request::wanted_by_pod(pod, |container| request::wanted(pod, container));
-        if count == 0 {
-            return ProviderHints::NO_OPINION;
-        }
-        let mut owned = CpuSet::new();
-        for container in &pod.containers {
-            if let Some(cpus) = self.state.cpus_of(&pod.uid, &container.name) {
-                if cpus.len() != request::wanted(pod, container) {
-                    return ProviderHints::impossible(ResourceName::Cpu);
-                }
-                owned.insert_all(cpus);
-            }
-        }
-        let list = if owned.len() == count {
-            hints(&self.machine, &owned, &NO_CPUS, count, &policy.options)
-        } else {
-            owned.insert_all(self.reuse.of(&pod.uid));
-            hints(&self.machine, &self.available(policy), &owned, count, &policy.options)
-        };
-        ProviderHints::single(ResourceName::Cpu, HintList::from(list))
+    /// Number of CPUs that a container may own; 0 also if its annotations are wrong, which [`allocate`](Self::allocate)
+    /// tells.
+    fn claimed(&self, pod: &Pod, container: &Container) -> usize {
+        self.claim(pod, container).map_or(0, CpuClaim::cpus)
     }
 
     /// Gives a container its CPUs, on the hinted nodes as far as they have them. A container that has CPUs keeps them.
     ///
     /// # Errors
-    /// `full-pcpus-only` cannot be kept, or too few CPUs are free; nothing has changed then.
+    /// `full-pcpus-only` cannot be kept, or too few CPUs are free, or an annotation is wrong; nothing has changed then.
     pub fn allocate(&mut self, pod: &Pod, container: &Container, hint: &TopologyHint) -> Result<(), AllocationError> {
-        let Some(policy) = &self.policy else { return Ok(()) };
-        let count = request::wanted(pod, container);
-        if count == 0 {
-            return Ok(());
-        }
+        let count = self.claim(pod, container)?.cpus();
+        let Some(policy) = self.policy.as_ref().filter(|_| count > 0) else { return Ok(()) };
+        let owned = self.state.cpus_of(&pod.uid, &container.name);
+        let resized = owned.filter(|owned| policy.extensions.resize && owned.len() != count);
         if policy.options.full_pcpus_only {
-            self.check_full_cores(policy, count)?;
+            self.check_full_cores(policy, count, resized.map_or(0, CpuSet::len))?;
         }
-        if let Some(owned) = self.state.cpus_of(&pod.uid, &container.name) {
-            self.reuse.note(&pod.uid, container.kind, owned);
-            return Ok(());
-        }
-        let mut offered = self.available(policy);
-        offered.insert_all(self.reuse.of(&pod.uid));
-        let cpus = allocate_from(&self.machine, &offered, count, hint.affinity, &policy.options)?;
+        let cpus = match (owned, resized) {
+            (_, Some(owned)) => self.resized_cpus(policy, pod, owned, count, hint.affinity)?,
+            (Some(owned), None) => {
+                self.reuse.note(&pod.uid, container.kind, owned);
+                return Ok(());
+            }
+            (None, None) => {
+                let mut offered = self.available(policy);
+                offered.insert_all(self.reuse.of(&pod.uid));
+                self.pick(policy, &offered, count, hint.affinity)?
+            }
+        };
         self.reuse.note(&pod.uid, container.kind, &cpus);
+        if let Some(released) = self.state.unassign(&pod.uid, &container.name) {
+            self.give_back(released);
+        }
         self.state.assign(&pod.uid, &container.name, cpus);
         Ok(())
+    }
+
+    /// Chooses CPUs out of those on offer; isolated ones alone if they are meant for this and suffice.
+    fn pick(
+        &self,
+        policy: &StaticPolicy,
+        offered: &CpuSet,
+        count: usize,
+        affinity: Option<NumaMask>,
+    ) -> Result<CpuSet, AllocationError> {
+        if policy.extensions.isolated == IsolatedCpus::ExclusiveOnly {
+            let mut isolated = offered.intersection(self.machine.isolated());
+            if let Some(mask) = affinity {
+                isolated.retain_all(&self.machine.cpus_in_numas(mask));
+            }
+            if isolated.len() >= count {
+                return allocate_from(&self.machine, &isolated, count, affinity, &policy.options);
+            }
+        }
+        allocate_from(&self.machine, offered, count, affinity, &policy.options)
+    }
+
+    /// The CPUs on which a container may run: its own, the shared ones, or both.
+    ///
+    /// # Errors
+    /// As for [`claim`](Self::claim).
+    pub fn runs_on(&self, pod: &Pod, container: &Container) -> Result<CpuSet, AllocationError> {
+        let shared = &self.state.default_cpu_set;
+        let and_shared = matches!(self.claim(pod, container)?, CpuClaim::Exclusive { and_shared: true, .. });
+        Ok(match self.state.cpus_of(&pod.uid, &container.name) {
+            Some(owned) if and_shared => owned.union(shared),
+            Some(owned) => owned.clone(),
+            None if self.policy.is_none() => self.machine.online().clone(),
+            None => shared.clone(),
+        })
     }
 
     /// Takes its CPUs from a container; those that no other container of the pod owns are shared again.
     pub fn remove_container(&mut self, pod: &PodUid, container: &str) {
         if let Some(released) = self.state.unassign(pod, container) {
-            self.state.default_cpu_set.insert_all(&released);
+            self.give_back(released);
         }
     }
 
@@ -268,21 +289,15 @@ impl CpuManager {
         }
     }
 
-    /// Shared CPUs that may become exclusive.
-    fn available(&self, policy: &StaticPolicy) -> CpuSet {
-        self.state.default_cpu_set.difference(&policy.reserved)
-    }
-
     /// `full-pcpus-only`. The kubelet checks this even for a container that has its CPUs, and counts CPUs of half-free
-    /// cores; so does this.
-    fn check_full_cores(&self, policy: &StaticPolicy, requested: usize) -> Result<(), AllocationError> {
+    /// cores; so does this. `kept` are CPUs that a resized container keeps.
+    fn check_full_cores(&self, policy: &StaticPolicy, requested: usize, kept: usize) -> Result<(), AllocationError> {
         let cpus_per_core = self.machine.cpus_per_core();
         if !requested.is_multiple_of(cpus_per_core) {
             return Err(AllocationError::SmtMultiple { requested, cpus_per_core });
         }
-        let shared = &self.state.default_cpu_set;
-        let available = shared.len() - shared.intersection_len(&policy.reserved_physical);
-        if requested > available {
+        let available = self.available_outside_reserved_cores(policy);
+        if requested.saturating_sub(kept) > available {
             return Err(AllocationError::SmtNotEnough { available, requested, cpus_per_core });
         }
         Ok(())
@@ -295,7 +310,7 @@ impl StaticPolicy {
         options.check_machine(machine, config.single_numa_node)?;
         let reserved = reservation::reserve(machine, &config.reservation.listed, count, &options)?;
         let reserved_physical = machine.with_siblings(&reserved);
-        Ok(Self { options, reserved, reserved_physical })
+        Ok(Self { options, extensions: config.extensions, reserved, reserved_physical })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::extensions::CpuExtensions;
 use super::options::{CpuGates, StaticPolicyError};
 use super::reservation::CpuReservation;
 
@@ -18,6 +19,8 @@ pub struct CpuConfig {
     pub single_numa_node: bool,
     /// CPUs that pods never own.
     pub reservation: CpuReservation,
+    /// What goes beyond the kubelet.
+    pub extensions: CpuExtensions,
 }
 
 /// The CPU manager cannot be made; the texts are those of the kubelet.

@@ -3,8 +3,9 @@
 use super::distribute::combinations;
 use super::options::CpuOptions;
 use crate::cpuset::CpuSet;
-use crate::hint::{NumaMask, TopologyHint};
-use crate::topology::Machine;
+use crate::hint::{Bound, Demand, NumaMask, PreferredSets, SocketCover, TopologyHint};
+use crate::topology::{Machine, Unit};
+use crate::workload::ResourceName;
 
 /// Every set of NUMA nodes that could give `count` CPUs out of the free and reusable ones; smaller sets first, then in
 /// the order of their nodes.
@@ -71,11 +72,63 @@ fn sockets_covered(machine: &Machine, mask: NumaMask) -> usize {
     machine.links().numas_of_socket.iter().filter(|list| list.iter().any(holds)).count()
 }
 
+/// What [`hints`] lists, as conditions: for machines with too many nodes to list sets of them.
+#[must_use]
+pub fn demand(machine: &Machine, free: &CpuSet, reusable: &CpuSet, count: usize, options: &CpuOptions) -> Demand {
+    let numas = machine.numas();
+    let mut weights = vec![0; numas.last().map_or(0, |numa| numa.id() as usize + 1)];
+    for numa in numas {
+        if let Some(weight) = weights.get_mut(numa.id() as usize) {
+            *weight = numa.cpus().intersection_len(free) as u64;
+        }
+    }
+    let smallest = smallest_size(machine, count);
+    let cover = sockets_needed(machine, smallest).filter(|_| options.align_by_socket);
+    let nodes_of_socket = |list: &Vec<usize>| list.iter().filter_map(|numa| numas.get(*numa)).map(Unit::id).collect();
+    Demand {
+        resource: ResourceName::Cpu,
+        universe: numas.iter().map(Unit::id).collect(),
+        required: nodes_of(machine, reusable),
+        bounds: vec![Bound::sum(weights, count.saturating_sub(reusable.len()) as u64)],
+        isolated: Vec::new(),
+        preferred: PreferredSets {
+            len: u32::try_from(smallest).unwrap_or(u32::MAX),
+            sockets: cover.map(|count| SocketCover {
+                sockets: machine.links().numas_of_socket.iter().map(nodes_of_socket).collect(),
+                count,
+            }),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use proptest::prelude::*;
+
     use super::*;
     use crate::topology::shape::{B, C, Shape};
+
+    proptest! {
+        #[test]
+        fn the_demand_stands_for_exactly_the_listed_hints(
+            sockets in 1..=2_u32, numas in 1..=3_u32, busy: u64, reuse: u64, count in 1..=24_usize, by_socket: bool,
+        ) {
+            let machine = Shape { sockets, numas, caches: 1, cores: 2, threads: 2 }.machine();
+            let pick = |bits: u64| machine.online().iter().filter(|cpu| bits >> cpu & 1 == 1).collect::<CpuSet>();
+            let (free, reusable) = (pick(busy), pick(reuse & reuse >> 9 & reuse >> 23));
+            let options = CpuOptions { align_by_socket: by_socket, ..CpuOptions::default() };
+            let list = hints(&machine, &free, &reusable, count, &options);
+            let demand = demand(&machine, &free, &reusable, count, &options);
+            let mut stands_for = Vec::new();
+            for size in 1..=machine.num_numas() {
+                let sets = combinations(machine.node_mask().0, size).map(NumaMask);
+                let allowed = sets.filter(|mask| demand.allows(*mask));
+                stands_for.extend(allowed.map(|mask| TopologyHint::new(mask, demand.prefers(mask))));
+            }
+            prop_assert_eq!(stands_for, list);
+        }
+    }
 
     #[test]
     fn node_sets_are_listed_by_size_and_preferred_if_the_empty_machine_needs_as_many() {

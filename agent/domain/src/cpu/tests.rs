@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod beyond;
+
 use std::collections::BTreeMap;
 
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
-use crate::hint::NumaMask;
+use crate::hint::ProviderHints;
 use crate::topology::shape::{A, B, C, D, Shape};
-use crate::workload::{ContainerKind, MilliCpu, QosClass, Resources};
+use crate::workload::{ContainerKind, MilliCpu, QosClass, ResourceName, Resources};
 
 fn set(text: &str) -> CpuSet {
     CpuSet::parse(text).unwrap()
@@ -48,6 +50,7 @@ fn config(options: &[&str], reserved: &str) -> CpuConfig {
         gates: CpuGates { alpha_options: true, beta_options: true },
         single_numa_node: false,
         reservation: CpuReservation { total: Some(MilliCpu(listed.len() as u64 * 1000)), listed },
+        extensions: CpuExtensions::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use super::explanation::Explanation;
 use super::hints::StoredHints;
 use super::provider::HintProvider;
 use super::{Assignment, Rejection, StartError, StartStage};
-use crate::cpu::{CpuConfig, CpuGates, CpuManager, CpuReservation, CpuState};
+use crate::cpu::{CpuConfig, CpuExtensions, CpuGates, CpuManager, CpuReservation, CpuState};
 use crate::cpuset::CpuSet;
 use crate::hint::{NumaMask, ProviderHints, TopologyConfig, TopologyHint, TopologyManager};
 use crate::quantity::Quantity;
@@ -29,6 +29,8 @@ pub struct ManagersConfig {
 pub struct Extensions {
     /// Machines with up to 64 NUMA nodes, whatever `max-allowable-numa-nodes` says.
     pub wide_machines: bool,
+    /// Those of the CPU manager.
+    pub cpu: CpuExtensions,
 }
 
 /// What the managers knew when they last ran.
@@ -312,6 +314,7 @@ fn cpu_config(config: &ManagersConfig) -> Result<CpuConfig, String> {
         options: kubelet.cpu_manager_policy_options.clone(),
         single_numa_node: kubelet.topology_manager_policy == "single-numa-node",
         reservation,
+        extensions: config.extensions.cpu,
         gates: CpuGates {
             alpha_options: gate("CPUManagerPolicyAlphaOptions", false),
             beta_options: gate("CPUManagerPolicyBetaOptions", true),

@@ -70,6 +70,16 @@ pub enum AllocationError {
     /// The selection ended short although enough CPUs were on offer.
     #[error("failed to allocate cpus")]
     CpuSelection,
+    /// An annotation of Trimtab does not say what it must.
+    #[error("annotation {key}: {value:?} {problem}")]
+    Annotation {
+        /// The whole key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What is wrong with the value.
+        problem: &'static str,
+    },
     /// Pod-level managers: nothing would be left for the shared containers of the pod.
     #[error(
         "pod rejected, sum of exclusive container cpu requests equals pod budget, leaving no cpus for shared containers"

@@ -1,0 +1,139 @@
+//! What the kubelet cannot do.
+
+use super::*;
+
+fn extended(shape: Shape, options: &[&str], reserved: &str, extensions: CpuExtensions) -> CpuManager {
+    extended_on(shape.machine(), options, reserved, extensions)
+}
+
+fn extended_on(machine: Machine, options: &[&str], reserved: &str, extensions: CpuExtensions) -> CpuManager {
+    let config = CpuConfig { extensions, ..config(options, reserved) };
+    let mut manager = CpuManager::new(Arc::new(machine), &config).unwrap();
+    manager.start(CpuState::default()).unwrap();
+    manager
+}
+
+fn annotated(containers: &[&str], annotations: &[(&str, &str)]) -> Pod {
+    let annotations = annotations.iter().map(|(key, value)| (format!("trimtab.dev/{key}"), (*value).to_owned()));
+    Pod { qos: QosClass::Burstable, annotations: annotations.collect(), ..pod("p", containers) }
+}
+
+#[test]
+fn annotations_give_cpus_to_containers_of_any_pod() {
+    let on = CpuExtensions { annotations: true, ..CpuExtensions::default() };
+    let mut manager = extended(A, &[], "0", on);
+    let pod = annotated(
+        &["a:own:2", "a:both:1500m", "a:asked:1", "a:rest:3"],
+        &[
+            ("exclusive-cpus.own", "2"),
+            ("exclusive-cpus.both", "1"),
+            ("exclusive-cpus.asked", "1"),
+            ("shared-cpus.asked", "true"),
+        ],
+    );
+    admit(&mut manager, &pod).unwrap();
+    let run: Vec<_> = pod.containers.iter().map(|c| manager.runs_on(&pod, c).unwrap().to_string()).collect();
+    assert_eq!(run, ["1,5", "0,3-4,6-7", "0,2-3,6-7", "0,3,6-7"]);
+}
+
+#[test]
+fn annotations_mean_nothing_unless_turned_on() {
+    let mut manager = manager(A, &[], "0");
+    let pod = annotated(&["a:c:2"], &[("exclusive-cpus.c", "nonsense")]);
+    admit(&mut manager, &pod).unwrap();
+    assert_eq!(manager.claim(&pod, &pod.containers[0]), Ok(CpuClaim::Shared(SharedReason::QosClass)));
+}
+
+#[test]
+fn annotations_that_cannot_be_granted_are_refused() {
+    let on = CpuExtensions { annotations: true, ..CpuExtensions::default() };
+    for (key, value, problem) in [
+        ("exclusive-cpus.c", "two", "is no number of CPUs"),
+        ("exclusive-cpus.c", "-1", "is no number of CPUs"),
+        ("exclusive-cpus.c", "3", "is more than the container requests"),
+        ("shared-cpus.c", "yes", "is neither true nor false"),
+    ] {
+        let mut manager = extended(A, &[], "0", on);
+        let error = admit(&mut manager, &annotated(&["a:c:2"], &[(key, value)])).unwrap_err();
+        assert_eq!(error.to_string(), format!("annotation trimtab.dev/{key}: {value:?} {problem}"));
+        assert!(manager.state().assignments.is_empty());
+    }
+}
+
+#[test]
+fn an_annotation_can_keep_a_guaranteed_container_on_shared_cpus() {
+    let on = CpuExtensions { annotations: true, ..CpuExtensions::default() };
+    let mut manager = extended(A, &[], "0", on);
+    let pod = Pod { qos: QosClass::Guaranteed, ..annotated(&["a:c:2", "a:d:2"], &[("exclusive-cpus.d", "0")]) };
+    admit(&mut manager, &pod).unwrap();
+    assert_eq!((owned(&manager, &pod, "c").as_str(), owned(&manager, &pod, "d").as_str()), ("1,5", ""));
+}
+
+#[test]
+fn isolated_cpus_are_never_shared() {
+    let machine = || A.machine().with_isolated(&set("0,2-3,6-7"));
+    let exclusive = CpuExtensions { isolated: IsolatedCpus::ExclusiveOnly, ..CpuExtensions::default() };
+    let mut manager = extended_on(machine(), &[], "0", exclusive);
+    assert_eq!(manager.state().default_cpu_set, set("0-1,4-5"), "CPU 0 is reserved before it is isolated");
+    let (two, three) = (pod("two", &["a:c:2"]), pod("three", &["a:c:3"]));
+    admit(&mut manager, &two).unwrap();
+    assert_eq!(owned(&manager, &two, "c"), "2,6", "isolated CPUs come first");
+    admit(&mut manager, &three).unwrap();
+    assert_eq!(owned(&manager, &three, "c"), "1,4-5", "two isolated CPUs do not hold three");
+    let saved = manager.state().clone();
+    manager.start(saved.clone()).unwrap();
+    assert_eq!(*manager.state(), saved);
+    manager.retain_active(|_, _| false);
+    assert_eq!(manager.state().default_cpu_set, set("0-1,4-5"));
+
+    let untouched = CpuExtensions { isolated: IsolatedCpus::Untouched, ..CpuExtensions::default() };
+    let mut manager = extended_on(machine(), &[], "0", untouched);
+    assert_eq!(manager.allocatable(), set("1,4-5"));
+    assert!(admit(&mut manager, &pod("four", &["a:c:4"])).is_err());
+    admit(&mut manager, &three).unwrap();
+    assert_eq!(
+        (owned(&manager, &three, "c"), manager.state().default_cpu_set.to_string()),
+        ("1,4-5".into(), "0".into())
+    );
+}
+
+#[test]
+fn a_resized_container_keeps_its_cpus() {
+    let on = CpuExtensions { resize: true, ..CpuExtensions::default() };
+    let mut manager = extended(B, &[], "0", on);
+    let hint = TopologyHint::new(NumaMask(0b10), true);
+    let sized = |count: usize| pod("p", &[format!("a:c:{count}").as_str()]);
+    let mut resize = |count: usize, hint: TopologyHint| {
+        let pod = sized(count);
+        manager.allocate(&pod, &pod.containers[0], &hint).map(|()| {
+            check_invariants(&manager, &Arc::clone(manager.machine()), false);
+            owned(&manager, &pod, "c")
+        })
+    };
+    assert_eq!(resize(2, hint).unwrap(), "4,12");
+    assert_eq!(resize(4, TopologyHint::NONE).unwrap(), "4-5,12-13", "grows on its own node");
+    assert_eq!(resize(3, TopologyHint::NONE).unwrap(), "4-5,12");
+    assert_eq!(resize(9, TopologyHint::NONE).unwrap(), "4-8,12-15", "then beyond it");
+    assert!(resize(16, TopologyHint::NONE).is_err(), "CPU 0 is reserved");
+    assert_eq!(resize(8, TopologyHint::NONE).unwrap(), "4-7,12-15", "the refusal changed nothing");
+}
+
+#[test]
+fn hints_for_a_resize_hold_the_nodes_where_the_container_is() {
+    let on = CpuExtensions { resize: true, ..CpuExtensions::default() };
+    let mut manager = extended(B, &[], "0", on);
+    let small = pod("p", &["a:c:2"]);
+    manager.allocate(&small, &small.containers[0], &TopologyHint::new(NumaMask(0b10), true)).unwrap();
+    let list = |count: usize| {
+        let pod = pod("p", &[format!("a:c:{count}").as_str()]);
+        let both = [manager.hints_for_container(&pod, &pod.containers[0]), manager.hints_for_pod(&pod)];
+        let masks = |hints: &ProviderHints| -> Vec<u64> {
+            hints.resources()[0].hints.as_slice().iter().map(|hint| hint.affinity.unwrap().0).collect()
+        };
+        assert_eq!(masks(&both[0]), masks(&both[1]));
+        masks(&both[0])
+    };
+    assert_eq!(list(8), [0b10, 0b11]);
+    assert_eq!(list(9), [0b11]);
+    assert_eq!(list(1), [0b10, 0b11]);
+}
