@@ -59,6 +59,7 @@ fn start(case: &Value, machine: &Arc<Machine>, spec: &ResourceManagersSpec) -> R
         gates: CpuGates { alpha_options: gate("CPUManagerPolicyAlphaOptions", false), beta_options: true },
         single_numa_node: spec.topology_manager_policy == "single-numa-node",
         reservation: reservation.cpu(),
+        ..CpuConfig::default()
     };
     let memory = MemoryConfig {
         policy: spec.memory_manager_policy.clone(),

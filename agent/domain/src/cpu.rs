@@ -215,7 +215,7 @@ impl CpuManager {
             self.check_full_cores(policy, count, resized.map_or(0, CpuSet::len))?;
         }
         let cpus = match (owned, resized) {
-            (_, Some(owned)) => self.resized_cpus(policy, pod, owned, count, hint.affinity)?,
+            (_, Some(owned)) => self.resized_cpus(policy, owned, count, hint.affinity)?,
             (Some(owned), None) => {
                 self.reuse.note(&pod.uid, container.kind, owned);
                 return Ok(());

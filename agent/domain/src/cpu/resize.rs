@@ -4,7 +4,6 @@ use super::{CpuManager, StaticPolicy, allocate_from};
 use crate::cpuset::CpuSet;
 use crate::hint::NumaMask;
 use crate::placement::AllocationError;
-use crate::workload::Pod;
 
 impl CpuManager {
     /// The CPUs of a container that has `owned` and claims `count`: a part of what it owns, or all of it and more, the
@@ -12,7 +11,6 @@ impl CpuManager {
     pub(super) fn resized_cpus(
         &self,
         policy: &StaticPolicy,
-        pod: &Pod,
         owned: &CpuSet,
         count: usize,
         affinity: Option<NumaMask>,
@@ -21,7 +19,6 @@ impl CpuManager {
             return allocate_from(&self.machine, owned, count, affinity, &policy.options);
         };
         let mut offered = self.available(policy);
-        offered.insert_all(self.reuse.of(&pod.uid));
         offered.remove_all(owned);
         let here = || owned.iter().filter_map(|cpu| self.machine.place(cpu)).map(|place| place.numa).collect();
         let near = affinity.unwrap_or_else(here);
