@@ -2,15 +2,20 @@
 
 pub mod absent;
 mod admission;
+mod give_back;
 pub mod glob;
 pub mod key;
+pub mod observation;
 pub mod order;
 pub mod ordered;
 pub mod owner;
+pub mod plan;
 pub mod policy;
 mod safe;
 pub mod side_effect;
+pub mod step;
 pub mod value;
+pub mod wishes;
 
 pub use admission::{HostNamespaces, Namespace, PatternError, SysctlAllowlist, SysctlForbidden, SysctlPattern};
 pub use key::SysctlKey;
