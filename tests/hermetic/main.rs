@@ -17,3 +17,4 @@ mod masquerade_recorded;
 mod profile;
 mod profile_file;
 mod support;
+mod sysctl;

@@ -2,6 +2,7 @@
 
 pub mod absent;
 mod admission;
+pub mod files;
 mod give_back;
 pub mod glob;
 pub mod key;

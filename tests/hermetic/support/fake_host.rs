@@ -206,6 +206,11 @@ impl FakeHost {
         std::mem::take(&mut self.node().attempts)
     }
 
+    /// How often the code under test tried to change anything since the last [`take_attempts`](Self::take_attempts).
+    pub(crate) fn attempts(&self) -> usize {
+        self.node().attempts
+    }
+
     fn node(&self) -> MutexGuard<'_, Node> {
         self.node.lock().unwrap()
     }
