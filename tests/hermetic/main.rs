@@ -14,6 +14,7 @@ mod engine;
 mod laws;
 mod masquerade;
 mod masquerade_recorded;
+mod podresources;
 mod profile;
 mod profile_file;
 mod support;
