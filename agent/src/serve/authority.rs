@@ -10,6 +10,8 @@
 
 mod frames;
 mod headers;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::pin::Pin;
