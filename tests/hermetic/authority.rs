@@ -7,8 +7,8 @@ use prost::Message;
 use trimtab_proto::podresources::v1;
 
 use crate::support::raw_http2::{
-    Answer, CONTINUATION, DATA, EMPTY_MESSAGE, END_HEADERS, END_STREAM, End, HEADERS, PADDED, PRIORITY, RawClient, call,
-    call_block, frame, huffman, plain,
+    Answer, CONTINUATION, DATA, EMPTY_MESSAGE, END_HEADERS, END_STREAM, End, HEADERS, PADDED, PRIORITY, RawClient,
+    call, call_block, frame, huffman, plain,
 };
 use crate::support::server::{TestServer, within};
 
@@ -17,7 +17,11 @@ const RAW_PATH: &str = "%2Fvar%2Flib%2Fkubelet%2Fpod-resources%2Fkubelet.sock";
 
 /// The message of an answer that must be a success.
 fn list_of(answer: &Answer) -> v1::ListPodResourcesResponse {
-    assert_eq!((answer.header(":status"), answer.header("grpc-status"), answer.reset), ("200", "0", None), "{answer:?}");
+    assert_eq!(
+        (answer.header(":status"), answer.header("grpc-status"), answer.reset),
+        ("200", "0", None),
+        "{answer:?}"
+    );
     v1::ListPodResourcesResponse::decode(&answer.data[5..]).unwrap()
 }
 
@@ -205,11 +209,8 @@ async fn malformed_connections_are_closed_and_counted_and_others_go_on() {
 /// A Python that has grpcio (Debian and Ubuntu: package python3-grpcio).
 async fn python_with_grpcio() -> Option<PathBuf> {
     for python in ["/usr/bin/python3", "python3"] {
-        let status = tokio::process::Command::new(python)
-            .args(["-c", "import grpc"])
-            .stderr(Stdio::null())
-            .status()
-            .await;
+        let status =
+            tokio::process::Command::new(python).args(["-c", "import grpc"]).stderr(Stdio::null()).status().await;
         if status.is_ok_and(|status| status.success()) {
             return Some(python.into());
         }
@@ -241,7 +242,8 @@ async fn python_client_with_a_raw_path_is_served() {
     };
     let server = TestServer::start().await;
     let socket = server.socket();
-    let expected = "List db,shop\nAllocatable 3 CPUs\nGet db\nGet absent: UNKNOWN pod absent in namespace data not found";
+    let expected =
+        "List db,shop\nAllocatable 3 CPUs\nGet db\nGet absent: UNKNOWN pod absent in namespace data not found";
     for authority in ["percent-encoded", "localhost"] {
         let lines = ask_with_python(&python, &socket, authority).await;
         assert_eq!(lines.join("\n"), expected, "authority {authority}");

@@ -40,11 +40,8 @@ fn hex(message: &impl Message) -> String {
 
 #[test]
 fn messages_have_the_bytes_of_the_kubelet() {
-    let block = |size, nodes: &[i64]| v1::ContainerMemory {
-        memory_type: "memory".into(),
-        size,
-        topology: topology(nodes),
-    };
+    let block =
+        |size, nodes: &[i64]| v1::ContainerMemory { memory_type: "memory".into(), size, topology: topology(nodes) };
     let rows: Vec<(&str, String, &str)> = vec![
         ("NUMA node 0 is an empty message", hex(&topology(&[0]).unwrap()), "0a 00"),
         ("NUMA node 1", hex(&topology(&[1]).unwrap()), "0a 02 08 01"),
@@ -58,11 +55,7 @@ fn messages_have_the_bytes_of_the_kubelet() {
             hex(&v1::GetPodResourcesRequest { pod_name: "p".into(), pod_namespace: "n".into() }),
             "0a 01 70 12 01 6e",
         ),
-        (
-            "a GiB on node 0",
-            hex(&block(1 << 30, &[0])),
-            "0a 06 6d 65 6d 6f 72 79 10 80 80 80 80 04 1a 02 0a 00",
-        ),
+        ("a GiB on node 0", hex(&block(1 << 30, &[0])), "0a 06 6d 65 6d 6f 72 79 10 80 80 80 80 04 1a 02 0a 00"),
         (
             "allocatable has cpu_ids at 2 and memory at 3",
             hex(&v1::AllocatableResourcesResponse {

@@ -170,10 +170,7 @@ fn table_size_update_is_obeyed_and_not_passed_on() {
     resize[1] |= 0x20;
     let first = encode(&mut Encoder::new(), &request(RAW_PATH));
     let again = encode(&mut Encoder::new(), &request(RAW_PATH));
-    let frames = [
-        frame(HEADERS, END_HEADERS, 1, &first),
-        frame(HEADERS, END_HEADERS, 3, &[resize, again].concat()),
-    ];
+    let frames = [frame(HEADERS, END_HEADERS, 1, &first), frame(HEADERS, END_HEADERS, 3, &[resize, again].concat())];
     let (bytes, error) = rewrite(&[&stream(&frames)]);
     assert_eq!(error, None);
     assert_eq!(header_lists(&bytes), [request(b"localhost"), request(b"localhost")]);
@@ -214,8 +211,7 @@ fn block_that_grows_beyond_a_frame_is_split() {
     }
     let block = encode(&mut Encoder::new(), &fields);
     let (first, rest) = block.split_at(MAX_FRAME_BYTES);
-    let frames =
-        [frame(HEADERS, 0, 1, first), frame(CONTINUATION, END_HEADERS, 1, rest), frame(PING, 0, 0, &[7; 8])];
+    let frames = [frame(HEADERS, 0, 1, first), frame(CONTINUATION, END_HEADERS, 1, rest), frame(PING, 0, 0, &[7; 8])];
     let (bytes, error) = rewrite(&[&stream(&frames)]);
     assert_eq!(error, None);
     let mut expected = request(b"localhost");
@@ -278,7 +274,11 @@ fn malformed_streams_end_with_their_error() {
             Malformed::FrameTooLarge { bytes: MAX_FRAME_BYTES + 1, limit: MAX_FRAME_BYTES },
         ),
         ("padding without length", stream(&[frame(HEADERS, PADDED | END_HEADERS, 1, b"")]), Malformed::Padding),
-        ("more padding than payload", stream(&[frame(HEADERS, PADDED | END_HEADERS, 1, &[3, 0, 0])]), Malformed::Padding),
+        (
+            "more padding than payload",
+            stream(&[frame(HEADERS, PADDED | END_HEADERS, 1, &[3, 0, 0])]),
+            Malformed::Padding,
+        ),
         ("priority cut short", stream(&[frame(HEADERS, PRIORITY | END_HEADERS, 1, &[0; 4])]), Malformed::Padding),
         (
             "flood of empty CONTINUATION frames",
@@ -290,11 +290,7 @@ fn malformed_streams_end_with_their_error() {
             stream(&[vec![frame(HEADERS, 0, 1, &block)], vec![frame(CONTINUATION, 0, 1, &[0; 16_000]); 3]].concat()),
             Malformed::BlockTooLarge { bytes: 32 * 1024, frames: 32 },
         ),
-        (
-            "few bytes that mean many",
-            hpack(&bomb),
-            Malformed::ListTooLarge { bytes: 32 * 1024, fields: 128 },
-        ),
+        ("few bytes that mean many", hpack(&bomb), Malformed::ListTooLarge { bytes: 32 * 1024, fields: 128 }),
         ("many fields", hpack(&[0x82; 129]), Malformed::ListTooLarge { bytes: 32 * 1024, fields: 128 }),
         ("index 0", hpack(&[0x80]), compression("HeaderIndexOutOfBounds")),
         ("index beyond the table", hpack(&[0x80 | 62]), compression("HeaderIndexOutOfBounds")),
