@@ -18,5 +18,6 @@ mod masquerade_recorded;
 mod podresources;
 mod profile;
 mod profile_file;
+mod serve;
 mod support;
 mod sysctl;
