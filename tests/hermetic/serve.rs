@@ -84,7 +84,9 @@ async fn path_of_something_else_is_left_alone() {
         let (directory, config) = (setup.dir.path().to_owned(), setup.config.clone());
         let keep = setup.dir;
         let error = Setup { dir: tempfile::TempDir::new().unwrap(), config, ..Setup::new() }.try_start().await.err();
-        let Some(ServeError::Socket(error @ SocketError::NotASocket { .. })) = error else { panic!("{name}: {error:?}") };
+        let Some(ServeError::Socket(error @ SocketError::NotASocket { .. })) = error else {
+            panic!("{name}: {error:?}")
+        };
         assert!(error.to_string().contains(text), "{name}: {error}");
         let after = std::fs::symlink_metadata(&path).unwrap();
         assert_eq!((before.ino(), before.len()), (after.ino(), after.len()), "{name}");
@@ -270,8 +272,9 @@ fn full_report() -> NodeReport {
         StepReport { step: "a: 1 -> 2".into(), error: None },
         StepReport { step: "b: 1 -> 2".into(), error: Some("cannot write".into()) },
     ];
-    sysctl.refusals =
-        Cause::ALL.map(|cause| Refusal { object: "o".into(), wish: "w".into(), cause, detail: cause.to_string() }).into();
+    sysctl.refusals = Cause::ALL
+        .map(|cause| Refusal { object: "o".into(), wish: "w".into(), cause, detail: cause.to_string() })
+        .into();
     sysctl.findings = vec![finding(Severity::Warning, "owned"), finding(Severity::Info, "note")];
     sysctl.fights = vec![Fight {
         object: "a".into(),
@@ -319,10 +322,8 @@ async fn report_arrives_whole() {
     assert_eq!(sysctl.steps[0], wire::Step { step: "a: 1 -> 2".into(), error: None });
     assert_eq!(sysctl.steps[1].error.as_deref(), Some("cannot write"));
     let causes: Vec<_> = sysctl.refusals.iter().map(|refusal| refusal.cause().as_str_name().to_owned()).collect();
-    let expected: Vec<_> = Cause::ALL
-        .iter()
-        .map(|cause| format!("CAUSE_{}", cause.as_str().to_uppercase().replace('-', "_")))
-        .collect();
+    let expected: Vec<_> =
+        Cause::ALL.iter().map(|cause| format!("CAUSE_{}", cause.as_str().to_uppercase().replace('-', "_"))).collect();
     assert_eq!(causes, expected, "each cause keeps its name on the wire");
     assert_eq!(sysctl.findings.len(), 2);
     let fight = &sysctl.fights[0];

@@ -54,30 +54,90 @@ fn rows() -> Vec<(&'static str, Vec<u8>, Vec<u8>, Stated)> {
     let huge = vec![0, 0, 1, 0, 1];
     let long_body = message(&vec![0; 70_000]);
     vec![
-        ("unknown method", good("/v1.PodResourcesLister/Watch"), ok.clone(), ("200", "12", "unknown method Watch for service v1.PodResourcesLister")),
-        ("unknown service", good("/v2.PodResourcesLister/List"), ok.clone(), ("200", "12", "unknown service v2.PodResourcesLister")),
-        ("method of another version", good("/v1alpha1.PodResourcesLister/Get"), ok.clone(), ("200", "12", "unknown method Get for service v1alpha1.PodResourcesLister")),
+        (
+            "unknown method",
+            good("/v1.PodResourcesLister/Watch"),
+            ok.clone(),
+            ("200", "12", "unknown method Watch for service v1.PodResourcesLister"),
+        ),
+        (
+            "unknown service",
+            good("/v2.PodResourcesLister/List"),
+            ok.clone(),
+            ("200", "12", "unknown service v2.PodResourcesLister"),
+        ),
+        (
+            "method of another version",
+            good("/v1alpha1.PodResourcesLister/Get"),
+            ok.clone(),
+            ("200", "12", "unknown method Get for service v1alpha1.PodResourcesLister"),
+        ),
         ("no service", good("/"), ok.clone(), ("200", "12", "unknown service")),
         ("path that climbs", good("/v1.PodResourcesLister/../List"), ok.clone(), ("200", "12", "unknown service")),
-        ("missing pod", good(GET), get_request("absent", "data"), ("200", "2", "pod absent in namespace data not found")),
+        (
+            "missing pod",
+            good(GET),
+            get_request("absent", "data"),
+            ("200", "2", "pod absent in namespace data not found"),
+        ),
         ("empty names", good(GET), ok.clone(), ("200", "2", "pod  in namespace  not found")),
-        ("name with line breaks", good(GET), get_request("a\nb", "n"), ("200", "2", "pod a%0Ab in namespace n not found")),
-        ("name that is not UTF-8", good(GET), message(&[0x0a, 2, 0xff, 0xfe]), ("200", "13", "cannot decode the request")),
+        (
+            "name with line breaks",
+            good(GET),
+            get_request("a\nb", "n"),
+            ("200", "2", "pod a%0Ab in namespace n not found"),
+        ),
+        (
+            "name that is not UTF-8",
+            good(GET),
+            message(&[0x0a, 2, 0xff, 0xfe]),
+            ("200", "13", "cannot decode the request"),
+        ),
         ("garbage instead of a message", good(LIST), message(&[0xff; 12]), ("200", "13", "cannot decode the request")),
         ("wrong type of field", good(GET), message(&[0x08, 1]), ("200", "13", "cannot decode the request")),
         ("no message", good(LIST), vec![], ("200", "13", "no message was sent")),
         ("message cut short", good(LIST), vec![0, 0, 0, 0, 9, 1], ("200", "13", "the length in front of the message")),
         ("length cut short", good(LIST), vec![0, 0, 0], ("200", "13", "the message has no length")),
-        ("two messages", good(LIST), [EMPTY_MESSAGE, EMPTY_MESSAGE].concat(), ("200", "13", "the length in front of the message")),
-        ("announced larger than the limit", good(LIST), huge, ("200", "8", "grpc: received message larger than max (65537 vs. 65536)")),
-        ("larger than the limit", good(LIST), long_body.clone(), ("200", "8", "grpc: received message larger than max (70000 vs. 65536)")),
-        ("larger than the limit of NodeState", good(REPORT), long_body, ("200", "11", "decoded message length too large")),
+        (
+            "two messages",
+            good(LIST),
+            [EMPTY_MESSAGE, EMPTY_MESSAGE].concat(),
+            ("200", "13", "the length in front of the message"),
+        ),
+        (
+            "announced larger than the limit",
+            good(LIST),
+            huge,
+            ("200", "8", "grpc: received message larger than max (65537 vs. 65536)"),
+        ),
+        (
+            "larger than the limit",
+            good(LIST),
+            long_body.clone(),
+            ("200", "8", "grpc: received message larger than max (70000 vs. 65536)"),
+        ),
+        (
+            "larger than the limit of NodeState",
+            good(REPORT),
+            long_body,
+            ("200", "11", "decoded message length too large"),
+        ),
         ("compressed", good(LIST), vec![1, 0, 0, 0, 0], ("200", "12", "compressed requests are not supported")),
         ("garbage for NodeState", good(REPORT), message(&[0xff; 12]), ("200", "13", "")),
         ("unknown service for health", good(CHECK), message(&[0x0a, 1, b'x']), ("200", "5", "unknown service x")),
-        ("wrong content type", fields(&[(":method", "POST"), http, (":path", LIST), host, ("content-type", "application/json")]), ok.clone(), ("415", "", "")),
+        (
+            "wrong content type",
+            fields(&[(":method", "POST"), http, (":path", LIST), host, ("content-type", "application/json")]),
+            ok.clone(),
+            ("415", "", ""),
+        ),
         ("no content type", fields(&[(":method", "POST"), http, (":path", LIST), host]), ok.clone(), ("415", "", "")),
-        ("content type of grpc-web", fields(&[(":method", "POST"), http, (":path", LIST), host, ("content-type", "application/grpc-web")]), ok.clone(), ("415", "", "")),
+        (
+            "content type of grpc-web",
+            fields(&[(":method", "POST"), http, (":path", LIST), host, ("content-type", "application/grpc-web")]),
+            ok.clone(),
+            ("415", "", ""),
+        ),
         ("GET", fields(&[(":method", "GET"), http, (":path", LIST), host, grpc]), ok, ("405", "", "")),
     ]
 }
@@ -133,8 +193,16 @@ async fn wrong_headers_end_the_call_or_the_connection() {
 
     let mut connection_ends: Vec<(&str, Vec<u8>, &[End])> = Vec::new();
     let preface = crate::support::raw_http2::PREFACE;
-    connection_ends.push(("HTTP/1", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), &[End::Closed, End::GoAway(1)]));
-    connection_ends.push(("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), &[End::Closed, End::GoAway(1)]));
+    connection_ends.push((
+        "HTTP/1",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        &[End::Closed, End::GoAway(1)],
+    ));
+    connection_ends.push((
+        "TLS",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+        &[End::Closed, End::GoAway(1)],
+    ));
     let too_large = [preface, &frame(SETTINGS, 0, 0, b""), &frame(DATA, 0, 1, &vec![0; 16_385])].concat();
     connection_ends.push(("frame beyond the limit", too_large, &[End::GoAway(6)]));
     let no_settings = [preface, &frame(DATA, 0, 1, b"x")].concat();
