@@ -36,9 +36,9 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// Log level or filter: error, warn, info, debug, trace, or target=level,…
-    #[arg(long, global = true, value_name = "FILTER", env = "TRIMTAB_LOG", default_value = "info")]
-    pub log: String,
+    /// Log level or filter: error, warn, info, debug, trace, or target=level,… [default: info for `run`, else warn]
+    #[arg(long, global = true, value_name = "FILTER", env = "TRIMTAB_LOG")]
+    pub log: Option<String>,
 
     /// Form of the log
     #[arg(long, global = true, value_enum, env = "TRIMTAB_LOG_FORMAT", default_value_t)]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use trimtab::cli::{Cli, exit, output};
+use trimtab::cli::{Cli, Command, exit, output};
 use trimtab::{app, telemetry};
 
 fn main() -> ExitCode {
@@ -15,7 +15,9 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
         }
     };
-    telemetry::start(&cli.log, cli.log_format, cli.color);
+    // The daemon's log is its record; a command that acts once prints what it did.
+    let level = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
+    telemetry::start(cli.log.as_deref().unwrap_or(level), cli.log_format, cli.color);
     output::choose_color(cli.color);
     match app::execute(cli.command) {
         Ok(code) => ExitCode::from(code),

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use super::node;
 use crate::adapters::drift::KernelEvents;
 use crate::adapters::ledger::DiskLedger;
+use crate::adapters::nftables::Changes;
 use crate::adapters::profile_file::{self, LoadedProfile};
 use crate::cli::exit;
 use crate::config::{HttpAddress, RunArgs};
@@ -77,6 +78,7 @@ fn engine(
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the engine's runtime")?;
     let held = runtime.block_on(async {
         let drift = KernelEvents::start(&args.node.host_root, cancel.clone());
+        tokio::spawn(follow_netfilter(Arc::clone(&drift), cancel.clone()));
         let profile = profile_file::follow(&args.node.profile, &args.node.state_dir, cancel.clone());
         let (spec_in, spec) = watch::channel(None);
         tokio::spawn(follow_profile(profile, Arc::clone(board), spec_in, cancel.clone()));
@@ -127,6 +129,29 @@ async fn follow_profile(
             // The file cannot be followed any more; what is in force stays in force.
             cancel.cancelled().await;
             return;
+        }
+    }
+}
+
+/// Wakes who asked for netfilter events. Without the socket the resync finds drift.
+async fn follow_netfilter(drift: Arc<KernelEvents>, cancel: CancellationToken) {
+    let mut changes = match Changes::open() {
+        Ok(changes) => changes,
+        Err(error) => {
+            warn!(%error, "nf_tables events are not available; changed rules are found by the resync only");
+            return;
+        }
+    };
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            change = changes.next() => match change {
+                Ok(()) => drift.netfilter_changed(),
+                Err(error) => {
+                    warn!(%error, "nf_tables events have ended; changed rules are found by the resync only");
+                    return;
+                }
+            },
         }
     }
 }

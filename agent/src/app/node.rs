@@ -7,12 +7,22 @@ use tokio::sync::watch;
 use tracing::warn;
 use trimtab_domain::plan::Finding;
 
+use crate::adapters::cgroup_fs::CgroupFs;
 use crate::adapters::host_fs::HostFs;
 use crate::adapters::instance_lock::InstanceLock;
+use crate::adapters::iptables::{Iptables, SEARCH_PATH};
+use crate::adapters::kubelet_config::KubeletFiles;
 use crate::adapters::ledger::DiskLedger;
+use crate::adapters::process_table::ProcessTable;
+use crate::adapters::runtime_config::RuntimeFiles;
 use crate::config::NodeArgs;
-use crate::reconcile::engine::Held;
+use crate::ports::HostFiles;
+use crate::ports::cgroups::CgroupTree;
+use crate::ports::names::Processes;
+use crate::reconcile::engine::{Held, held};
 use crate::reconcile::node_view::NodeView;
+use crate::subsystems::cgroup::Cgroup;
+use crate::subsystems::masquerade::Masquerade;
 
 /// Everything that is held on this node.
 pub(super) struct Node {
@@ -25,10 +35,14 @@ pub(super) struct Node {
 /// Wires the subsystems to the node.
 pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Node> {
     let ledger = Arc::new(ledger);
-    let host = Arc::new(HostFs::new(&args.host_root)?);
-    let _ = (&ledger, &host);
+    let host: Arc<dyn HostFiles> = Arc::new(HostFs::new(&args.host_root)?);
+    let processes: Arc<dyn Processes> = Arc::new(ProcessTable::new(Arc::clone(&host)));
+    let tree: Arc<dyn CgroupTree> = Arc::new(CgroupFs::new(Arc::clone(&host), &args.cgroup_root)?);
+    let kubelet = Arc::new(KubeletFiles::new(Arc::clone(&host), Arc::clone(&processes)));
+    let runtimes = Arc::new(RuntimeFiles::new(Arc::clone(&host), processes));
+    let nat = Arc::new(Iptables::new(SEARCH_PATH));
     let (_, view) = watch::channel(Arc::new(NodeView::default()));
-    let subsystems: Vec<Box<dyn Held>> = Vec::new();
+    let subsystems = vec![held(Cgroup::new(tree, kubelet, runtimes)), held(Masquerade::new(nat, ledger))];
     Ok(Node { subsystems, view })
 }
 

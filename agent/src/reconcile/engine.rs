@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, info, info_span, warn};
+use trimtab_domain::plan::{Finding, Refusal, Severity};
 use trimtab_domain::spec::NodeSpec;
 
 use super::backoff::{Backoff, spread};
@@ -90,7 +91,9 @@ impl<S: Subsystem> Held for Holder<S> {
         spec: &'a NodeSpec,
         cancel: &'a CancellationToken,
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
-        Box::pin(pass::run(&self.0, S::desired(spec), |_| false, cancel))
+        Box::pin(
+            pass::run(&self.0, S::desired(spec), |_| false, cancel).instrument(info_span!("pass", subsystem = S::NAME)),
+        )
     }
 }
 
@@ -281,18 +284,17 @@ impl<S: Subsystem> Runner<S> {
 }
 
 /// Logs refusals and findings once, when they appear.
-fn log_news(
-    subsystem: &'static str,
-    before: &SubsystemReport,
-    refusals: &[trimtab_domain::plan::Refusal],
-    findings: &[trimtab_domain::plan::Finding],
-) {
+fn log_news(subsystem: &'static str, before: &SubsystemReport, refusals: &[Refusal], findings: &[Finding]) {
     for refusal in refusals.iter().filter(|refusal| !before.refusals.contains(refusal)) {
         let (object, cause) = (&refusal.object, refusal.cause.as_str());
         warn!(subsystem, object, cause, wish = refusal.wish, "refused: {}", refusal.detail);
     }
     for finding in findings.iter().filter(|finding| !before.findings.contains(finding)) {
         let (object, code) = (&finding.object, finding.code);
-        warn!(subsystem, object, code, remedy = finding.remedy, "{}", finding.message);
+        if finding.severity == Severity::Info {
+            info!(subsystem, object, code, remedy = finding.remedy, "{}", finding.message);
+        } else {
+            warn!(subsystem, object, code, remedy = finding.remedy, "{}", finding.message);
+        }
     }
 }

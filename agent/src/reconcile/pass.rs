@@ -143,12 +143,12 @@ async fn apply<S: Subsystem>(
                 let text = step.to_string();
                 match subsystem.apply(step).await {
                     Ok(()) => {
-                        info!(subsystem = S::NAME, "{text}");
+                        info!("{text}");
                         outcome.repaired.extend(step.object().filter(|_| step.is_repair()).map(str::to_owned));
                         outcome.steps.push(StepReport { step: text, error: None });
                     }
                     Err(error) => {
-                        warn!(subsystem = S::NAME, error = error.chain(), "failed: {text}");
+                        warn!(error = error.chain(), "failed: {text}");
                         if error.class != Class::Refused {
                             outcome.failures.push(Failure::from(&error));
                         }
