@@ -115,31 +115,45 @@ struct Search<'a, A> {
     amounts: A,
 }
 
+/// Most nodes that one search decides about. Only machines whose nodes differ in several types of memory at once come
+/// near; there the search ends with "nothing found" rather than never.
+const PATIENCE: u32 = 200_000;
+
+/// One unit of [`shares`]: all that is needed of one type.
+const SHARE: u128 = 1 << 32;
+
 impl<A: Fn(&NodeOutlook) -> Vec<u64>> Search<'_, A> {
     /// The numerically lowest set of `size` nodes that contains `inside` and has what is needed: nodes are decided from
     /// the highest down, and each is left out if the rest can still do without it.
     fn lowest(&self, nodes: &[&NodeOutlook], size: u32, inside: NumaMask) -> Option<NumaMask> {
         let mut nodes: Vec<_> = nodes.iter().map(|node| (node.id, (self.amounts)(node))).collect();
         nodes.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
-        self.decide(&nodes, size, inside, &vec![0; self.needed.len()])
+        self.decide(&nodes, (size, inside), &vec![0; self.needed.len()], &mut PATIENCE.clone())
     }
 
-    fn decide(&self, nodes: &[(u32, Vec<u64>)], size: u32, inside: NumaMask, sums: &[u64]) -> Option<NumaMask> {
+    fn decide(
+        &self,
+        nodes: &[(u32, Vec<u64>)],
+        (size, inside): (u32, NumaMask),
+        sums: &[u64],
+        patience: &mut u32,
+    ) -> Option<NumaMask> {
         if size == 0 {
             let left_out = nodes.iter().any(|(id, _)| inside.contains(*id));
             return (!left_out && self.enough(sums)).then_some(NumaMask::EMPTY);
         }
+        *patience = patience.checked_sub(1)?;
         if !self.reachable(nodes, size, sums) {
             return None;
         }
         let ((id, amounts), rest) = nodes.split_first()?;
         if !inside.contains(*id)
-            && let Some(found) = self.decide(rest, size, inside, sums)
+            && let Some(found) = self.decide(rest, (size, inside), sums, patience)
         {
             return Some(found);
         }
         let with: Vec<u64> = sums.iter().zip(amounts).map(|(a, b)| a.saturating_add(*b)).collect();
-        let found = self.decide(rest, size - 1, inside, &with)?;
+        let found = self.decide(rest, (size - 1, inside), &with, patience)?;
         Some(found.union(NumaMask::single(*id)?))
     }
 
@@ -147,14 +161,34 @@ impl<A: Fn(&NodeOutlook) -> Vec<u64>> Search<'_, A> {
         self.needed.iter().zip(sums).all(|(needed, sum)| sum >= needed)
     }
 
-    /// A bound: the `size` largest amounts of each type on its own.
+    /// A bound: the `size` largest amounts, of each type on its own and of all types together.
     fn reachable(&self, nodes: &[(u32, Vec<u64>)], size: u32, sums: &[u64]) -> bool {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        nodes.len() >= size
-            && self.needed.iter().zip(sums).enumerate().all(|(kind, (needed, sum))| {
-                let mut amounts: Vec<u64> = nodes.iter().map(|(_, a)| a.get(kind).copied().unwrap_or(0)).collect();
-                amounts.sort_unstable_by(|a, b| b.cmp(a));
-                amounts.iter().take(size).fold(*sum, |a, b| a.saturating_add(*b)) >= *needed
-            })
+        let enough = |kind: usize, needed: u64, sum: u64| {
+            let amounts = nodes.iter().map(|(_, amounts)| u128::from(amounts.get(kind).copied().unwrap_or(0)));
+            largest(amounts, size) + u128::from(sum) >= u128::from(needed)
+        };
+        let each = || self.needed.iter().zip(sums).enumerate().all(|(kind, (needed, sum))| enough(kind, *needed, *sum));
+        let together = || {
+            let all = SHARE * self.needed.len() as u128;
+            largest(nodes.iter().map(|(_, amounts)| self.shares(amounts)), size) + self.shares(sums) >= all
+        };
+        nodes.len() >= size && each() && (self.needed.len() < 2 || together())
     }
+
+    /// How much of the whole request these amounts cover, each type counted up to what is needed of it; rounded up.
+    fn shares(&self, amounts: &[u64]) -> u128 {
+        let share = |(needed, amount): (&u64, &u64)| {
+            let needed = u128::from(*needed);
+            if needed == 0 { SHARE } else { (u128::from(*amount).min(needed) * SHARE).div_ceil(needed) }
+        };
+        self.needed.iter().zip(amounts).map(share).sum()
+    }
+}
+
+/// The sum of the largest amounts.
+fn largest(amounts: impl Iterator<Item = u128>, count: usize) -> u128 {
+    let mut amounts: Vec<u128> = amounts.collect();
+    amounts.sort_unstable_by(|a, b| b.cmp(a));
+    amounts.iter().take(count).sum()
 }
