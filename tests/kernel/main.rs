@@ -11,4 +11,5 @@
 
 #[path = "../hermetic/laws.rs"]
 mod laws;
+mod masquerade;
 mod support;

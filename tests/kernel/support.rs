@@ -4,3 +4,5 @@
 #[path = "../hermetic/support/fake_ledger.rs"]
 pub(crate) mod fake_ledger;
 pub(crate) mod namespace;
+#[path = "../hermetic/support/recorded_masquerade.rs"]
+pub(crate) mod recorded_masquerade;
