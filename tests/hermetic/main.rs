@@ -15,6 +15,7 @@ mod engine;
 mod laws;
 mod masquerade;
 mod masquerade_recorded;
+mod metrics;
 mod podresources;
 mod profile;
 mod profile_file;

@@ -1,0 +1,271 @@
+//! Metrics: what reports and placements become, names and labels by the rules, and the table for readers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use trimtab::metrics::Metrics;
+use trimtab::reconcile::node_view::NodeView;
+use trimtab::reconcile::report::{Fight, NodeReport, State, SubsystemReport};
+use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
+
+use crate::support::server::{SUBSYSTEMS, metric_in, pending_report, ready_report, two_pods};
+
+fn metrics() -> Metrics {
+    Metrics::new("1.2.3", &SUBSYSTEMS)
+}
+
+fn value(metrics: &Metrics, series: &str) -> f64 {
+    metric_in(&metrics.to_text().unwrap(), series)
+}
+
+fn with_sysctl(mut report: NodeReport, change: impl FnOnce(&mut SubsystemReport)) -> NodeReport {
+    let mut sysctl = SubsystemReport::clone(&report.subsystems[0]);
+    change(&mut sysctl);
+    report.subsystems[0] = Arc::new(sysctl);
+    report
+}
+
+fn finding(severity: Severity, code: &'static str) -> Finding {
+    Finding { severity, code, object: "o".into(), message: "m".into(), remedy: String::new() }
+}
+
+#[test]
+fn totals_become_counters_by_their_difference() {
+    let metrics = metrics();
+    let passed = |passes, failed, done, broken, drift| {
+        with_sysctl(ready_report(), |sysctl| {
+            sysctl.totals.passes = passes;
+            sysctl.totals.failed_passes = failed;
+            sysctl.totals.steps_done = done;
+            sysctl.totals.steps_failed = broken;
+            sysctl.totals.drift_found = drift;
+        })
+    };
+    metrics.record_report(&passed(3, 1, 10, 2, 1));
+    metrics.record_report(&passed(3, 1, 10, 2, 1));
+    metrics.record_report(&passed(7, 2, 15, 2, 4));
+    let rows = [
+        ("trimtab_passes_total{subsystem=\"sysctl\",result=\"ok\"}", 5.0),
+        ("trimtab_passes_total{subsystem=\"sysctl\",result=\"failed\"}", 2.0),
+        ("trimtab_steps_total{subsystem=\"sysctl\",result=\"done\"}", 15.0),
+        ("trimtab_steps_total{subsystem=\"sysctl\",result=\"failed\"}", 2.0),
+        ("trimtab_drift_found_total{subsystem=\"sysctl\"}", 4.0),
+        ("trimtab_drift_found_total{subsystem=\"cgroup\"}", 0.0),
+    ];
+    for (series, expected) in rows {
+        assert_eq!(value(&metrics, series), expected, "{series}");
+    }
+}
+
+#[test]
+fn duration_is_observed_once_for_each_pass() {
+    let metrics = metrics();
+    let at = |seconds, milliseconds| {
+        with_sysctl(ready_report(), |sysctl| {
+            sysctl.last_pass = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+            sysctl.last_duration = Duration::from_millis(milliseconds);
+        })
+    };
+    for report in [at(1, 4), at(1, 4), at(2, 40)] {
+        metrics.record_report(&report);
+    }
+    assert_eq!(value(&metrics, "trimtab_pass_duration_seconds_count{subsystem=\"sysctl\"}"), 2.0);
+    assert!((value(&metrics, "trimtab_pass_duration_seconds_sum{subsystem=\"sysctl\"}") - 0.044).abs() < 1e-9);
+    let bucket = |bound: &str| {
+        value(&metrics, &format!("trimtab_pass_duration_seconds_bucket{{le=\"{bound}\",subsystem=\"sysctl\"}}"))
+    };
+    assert_eq!((bucket("0.0025"), bucket("0.005"), bucket("0.05"), bucket("+Inf")), (0.0, 1.0, 2.0, 2.0));
+}
+
+#[test]
+fn gauges_follow_the_latest_report_both_ways() {
+    let metrics = metrics();
+    metrics.record_report(&pending_report());
+    assert_eq!(value(&metrics, "trimtab_ready"), 0.0);
+    assert_eq!(value(&metrics, "trimtab_subsystem_state{subsystem=\"sysctl\",state=\"pending\"}"), 1.0);
+    assert_eq!(value(&metrics, "trimtab_last_success_timestamp_seconds{subsystem=\"sysctl\"}"), 0.0);
+
+    let refusal = |cause| Refusal { object: "o".into(), wish: "w".into(), cause, detail: "d".into() };
+    let mut troubled = with_sysctl(ready_report(), |sysctl| {
+        sysctl.state = State::Fighting;
+        sysctl.refusals = vec![refusal(Cause::Absent), refusal(Cause::Absent), refusal(Cause::Policy)];
+        sysctl.findings = vec![finding(Severity::Warning, "a"), finding(Severity::Error, "mispinned")];
+        sysctl.fights = vec![Fight {
+            object: "o".into(),
+            rewrites: 3,
+            likely_writer: None,
+            held_until: SystemTime::UNIX_EPOCH,
+        }];
+    });
+    troubled.profile.valid = false;
+    troubled.findings = vec![finding(Severity::Error, "ledger-set-aside")];
+    metrics.record_report(&troubled);
+    let during = [
+        ("trimtab_ready", 1.0),
+        ("trimtab_profile_generation", 3.0),
+        ("trimtab_profile_valid", 0.0),
+        ("trimtab_subsystem_state{subsystem=\"sysctl\",state=\"pending\"}", 0.0),
+        ("trimtab_subsystem_state{subsystem=\"sysctl\",state=\"fighting\"}", 1.0),
+        ("trimtab_refusals{subsystem=\"sysctl\",cause=\"absent\"}", 2.0),
+        ("trimtab_refusals{subsystem=\"sysctl\",cause=\"policy\"}", 1.0),
+        ("trimtab_findings{subsystem=\"sysctl\",severity=\"warning\"}", 1.0),
+        ("trimtab_findings{subsystem=\"sysctl\",severity=\"error\"}", 1.0),
+        ("trimtab_findings{subsystem=\"agent\",severity=\"error\"}", 1.0),
+        ("trimtab_fights{subsystem=\"sysctl\"}", 1.0),
+        ("trimtab_pinning_mispinned_containers", 1.0),
+        ("trimtab_last_success_timestamp_seconds{subsystem=\"sysctl\"}", 1.7e9),
+    ];
+    for (series, expected) in during {
+        assert_eq!(value(&metrics, series), expected, "{series}");
+    }
+    metrics.record_report(&ready_report());
+    for series in [
+        "trimtab_refusals{subsystem=\"sysctl\",cause=\"absent\"}",
+        "trimtab_findings{subsystem=\"sysctl\",severity=\"error\"}",
+        "trimtab_findings{subsystem=\"agent\",severity=\"error\"}",
+        "trimtab_fights{subsystem=\"sysctl\"}",
+        "trimtab_pinning_mispinned_containers",
+    ] {
+        assert_eq!(value(&metrics, series), 0.0, "{series} after the trouble is over");
+    }
+    assert_eq!(value(&metrics, "trimtab_profile_valid"), 1.0);
+}
+
+#[test]
+fn placements_become_cpu_counts() {
+    let metrics = metrics();
+    let mut view = two_pods();
+    view.observe_only = Some("the kubelet pins".into());
+    metrics.record_view(&view);
+    let rows = [
+        ("trimtab_pinning_cpus{pool=\"exclusive\"}", 2.0),
+        ("trimtab_pinning_cpus{pool=\"shared\"}", 1.0),
+        ("trimtab_pinning_cpus{pool=\"reserved\"}", 1.0),
+        ("trimtab_pinning_allocatable_cpus", 3.0),
+        ("trimtab_pinning_pods", 2.0),
+        ("trimtab_pinning_containers", 3.0),
+        ("trimtab_pinning_pinned_containers", 1.0),
+        ("trimtab_pinning_observe_only", 1.0),
+    ];
+    for (series, expected) in rows {
+        assert_eq!(value(&metrics, series), expected, "{series}");
+    }
+    metrics.record_view(&NodeView::default());
+    assert_eq!(value(&metrics, "trimtab_pinning_cpus{pool=\"exclusive\"}"), 0.0);
+}
+
+#[test]
+fn agent_tells_its_own_cost_and_version() {
+    let metrics = metrics();
+    assert!(value(&metrics, "process_resident_memory_bytes") > 1e6);
+    assert!(value(&metrics, "process_virtual_memory_bytes") > value(&metrics, "process_resident_memory_bytes"));
+    assert!(value(&metrics, "process_open_fds") >= 3.0);
+    assert!(value(&metrics, "process_threads") >= 1.0);
+    assert!(value(&metrics, "process_cpu_seconds_total") >= 0.0);
+    let text = metrics.to_text().unwrap();
+    assert!(text.contains("trimtab_build_info{version=\"1.2.3\",architecture=\""), "{text}");
+}
+
+/// One metric as its text describes it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Described {
+    kind: String,
+    help: String,
+    unit: Option<String>,
+    labels: BTreeSet<String>,
+    series: usize,
+}
+
+/// Metrics by the name of their series, in the order of names.
+fn describe(text: &str) -> BTreeMap<String, Described> {
+    let mut found: BTreeMap<String, Described> = BTreeMap::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        match words[..] {
+            ["#", "EOF"] => {}
+            ["#", "HELP", name, help] => {
+                current = name.to_owned();
+                found.entry(current.clone()).or_default().help = help.to_owned();
+            }
+            ["#", "TYPE", name, kind] => found.get_mut(name).unwrap().kind = kind.to_owned(),
+            ["#", "UNIT", name, unit] => found.get_mut(name).unwrap().unit = Some(unit.to_owned()),
+            _ => {
+                let metric = found.get_mut(&current).unwrap();
+                metric.series += 1;
+                let labels = line.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+                for pair in labels.split("\",").filter(|pair| !pair.is_empty()) {
+                    metric.labels.insert(pair.split_once('=').unwrap().0.to_owned());
+                }
+            }
+        }
+    }
+    let suffix = |kind: &str| match kind {
+        "counter" => "_total",
+        "info" => "_info",
+        _ => "",
+    };
+    found.into_iter().map(|(name, metric)| (format!("{name}{}", suffix(&metric.kind)), metric)).collect()
+}
+
+#[test]
+fn names_units_and_help_keep_to_the_rules_of_prometheus() {
+    let described = describe(&metrics().to_text().unwrap());
+    assert!(described.len() >= 30, "{}", described.len());
+    for (name, metric) in &described {
+        assert!(name.starts_with("trimtab_") || name.starts_with("process_"), "{name}: prefix");
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}: characters");
+        assert!(!metric.help.trim_end_matches('.').is_empty(), "{name}: help");
+        assert!(metric.series > 0, "{name}: its series exist from the start");
+        let base = name.trim_end_matches("_total");
+        if let Some(unit) = &metric.unit {
+            assert!(base.ends_with(unit), "{name}: unit {unit}");
+        }
+        for unit in ["milliseconds", "_ms", "kilobytes", "_kb", "percent"] {
+            assert!(!base.ends_with(unit), "{name}: base units only");
+        }
+        if metric.kind == "gauge" {
+            assert!(!name.ends_with("_total") && !name.ends_with("_count"), "{name}: suffix of another type");
+        }
+    }
+}
+
+#[test]
+fn series_do_not_grow_with_what_happens() {
+    let metrics = metrics();
+    let before = series_of(&metrics);
+    let report = with_sysctl(ready_report(), |sysctl| {
+        sysctl.findings = vec![finding(Severity::Info, "x"), finding(Severity::Error, "y")];
+        sysctl.refusals = Cause::ALL
+            .map(|cause| Refusal { object: cause.to_string(), wish: "w".into(), cause, detail: "d".into() })
+            .into();
+    });
+    metrics.record_report(&report);
+    metrics.record_view(&two_pods());
+    assert_eq!(series_of(&metrics), before);
+}
+
+fn series_of(metrics: &Metrics) -> BTreeSet<String> {
+    let text = metrics.to_text().unwrap();
+    text.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
+}
+
+#[test]
+fn table_of_metrics_is_up_to_date() {
+    let mut table = String::from("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n");
+    for (name, metric) in describe(&metrics().to_text().unwrap()) {
+        let labels: Vec<_> =
+            metric.labels.iter().filter(|label| *label != "le").map(|label| format!("`{label}`")).collect();
+        let help = metric.help.trim_end_matches('.');
+        table.push_str(&format!("| `{name}` | {} | {} | {help} |\n", metric.kind, labels.join(", ")));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/metrics.md");
+    if std::env::var_os("TRIMTAB_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &table).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(table, golden, "run the tests once with TRIMTAB_BLESS=1 and commit tests/golden/metrics.md");
+}
