@@ -92,12 +92,8 @@ fn gauges_follow_the_latest_report_both_ways() {
         sysctl.state = State::Fighting;
         sysctl.refusals = vec![refusal(Cause::Absent), refusal(Cause::Absent), refusal(Cause::Policy)];
         sysctl.findings = vec![finding(Severity::Warning, "a"), finding(Severity::Error, "mispinned")];
-        sysctl.fights = vec![Fight {
-            object: "o".into(),
-            rewrites: 3,
-            likely_writer: None,
-            held_until: SystemTime::UNIX_EPOCH,
-        }];
+        sysctl.fights =
+            vec![Fight { object: "o".into(), rewrites: 3, likely_writer: None, held_until: SystemTime::UNIX_EPOCH }];
     });
     troubled.profile.valid = false;
     troubled.findings = vec![finding(Severity::Error, "ledger-set-aside")];
