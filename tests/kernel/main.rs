@@ -13,3 +13,4 @@
 mod laws;
 mod masquerade;
 mod support;
+mod sysctl;
