@@ -69,6 +69,15 @@ impl NumaMask {
         Self(self.0 & other.0)
     }
 
+    /// Every non-empty set of these nodes, by ascending number; 2ⁿ−1 of them.
+    pub fn subsets(self) -> impl Iterator<Item = Self> {
+        let mut next = 0u64;
+        std::iter::from_fn(move || {
+            next = next.wrapping_sub(self.0) & self.0;
+            (next != 0).then_some(Self(next))
+        })
+    }
+
     /// Node ids, ascending.
     pub fn iter(self) -> impl Iterator<Item = u32> {
         let mut rest = self.0;

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod checkpoint;
 pub mod cpu;
 pub mod cpuset;
+pub mod device;
 pub mod hint;
 pub mod masquerade;
 pub mod memory;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::workload::ResourceName;
+use crate::quote::Quoted;
+use crate::workload::{PodUid, ResourceName};
 
 /// The `reason` in the status of a refused pod; a closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +116,25 @@ pub enum AllocationError {
         requested: usize,
         /// Devices free.
         available: usize,
+    },
+    /// A container has devices, but not as many as it asks for now.
+    #[error(
+        "pod {} container {} changed request for resource {} from {from} to {to}",
+        Quoted(.pod.0.as_str()),
+        Quoted(.container),
+        Quoted(.resource.as_str())
+    )]
+    DeviceRequestChanged {
+        /// Pod of the container.
+        pod: PodUid,
+        /// Its name.
+        container: String,
+        /// Name of the device resource.
+        resource: ResourceName,
+        /// Devices that it has.
+        from: usize,
+        /// Devices that it asks for.
+        to: usize,
     },
     /// An error of the pod-level managers (alpha) without a type of its own, in the words of the reference.
     #[error("{0}")]
