@@ -10,6 +10,12 @@ use trimtab_domain::workload::ResourceName;
 use crate::category::{Verdict, malformed, same};
 use crate::machine::Machines;
 
+/// Mask (absent: no mask) and 1 if preferred.
+type Hint = (Option<u64>, u8);
+
+/// Hints by resource; an absent list is no opinion.
+type Resources = BTreeMap<String, Option<Vec<Hint>>>;
+
 #[derive(Deserialize)]
 struct Case {
     numa_nodes: Vec<u32>,
@@ -19,7 +25,7 @@ struct Case {
     #[serde(default)]
     distances: BTreeMap<u32, Vec<u32>>,
     #[serde(default)]
-    providers: Vec<Option<BTreeMap<String, Option<Vec<(Option<u64>, u8)>>>>>,
+    providers: Vec<Option<Resources>>,
     expect: Expect,
 }
 
@@ -50,13 +56,10 @@ pub(crate) fn judge(case: &Value, _: &Machines) -> Verdict {
 }
 
 /// The opinion of one provider; an absent list is "no preference".
-fn hints(resources: BTreeMap<String, Option<Vec<(Option<u64>, u8)>>>) -> ProviderHints {
+fn hints(resources: Resources) -> ProviderHints {
     let mut provider = ProviderHints::NO_OPINION;
     for (name, list) in resources {
-        let hint = |(mask, preferred): (Option<u64>, u8)| TopologyHint {
-            affinity: mask.map(NumaMask),
-            preferred: preferred != 0,
-        };
+        let hint = |(mask, preferred): Hint| TopologyHint { affinity: mask.map(NumaMask), preferred: preferred != 0 };
         let hints = list.map_or(HintList::Any, |list| list.into_iter().map(hint).collect::<Vec<_>>().into());
         provider.push(ResourceName::from(name.as_str()), hints);
     }

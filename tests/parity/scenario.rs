@@ -1,14 +1,16 @@
 //! Categories `scenarios` and `scenarios_podlevel`: sequences of admissions, starts, removals and restarts.
 //!
 //! Each step is replayed on [`ResourceManagers`], and what it shows is compared with the recording as JSON. Scenarios in
-//! which the kubelet broke its own promises (`violates`) are replayed only for safety ([`safety`]).
+//! which the kubelet broke its own promises are replayed only for safety ([`safety`]): those marked `violates`, and those
+//! whose recorded CPUs are reserved ones or given twice, from that step on ([`promise`]).
 
 mod config;
 mod pod;
+mod promise;
 mod safety;
 mod show;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -49,7 +51,7 @@ struct Step {
 pub(crate) fn judge(case: &Value, machines: &Machines) -> Verdict {
     let case = Case::deserialize(case).map_err(|error| malformed(&error.to_string()))?;
     let machine = machines.named(&case.machine).ok_or_else(|| malformed("an unknown machine"))?;
-    let compare = case.violates.is_empty();
+    let mut compare = case.violates.is_empty();
     let (managers, shown) = match start(machine, case.config) {
         Ok(managers) => {
             let mut shown = show::started(&managers);
@@ -63,12 +65,15 @@ pub(crate) fn judge(case: &Value, machines: &Machines) -> Verdict {
         same("start", &case.start, shown)?;
     }
     let Some(managers) = managers else { return Ok(()) };
-    let mut replay = Replay { managers, pods: BTreeMap::new() };
+    let mut replay = Replay { managers, pods: BTreeMap::new(), known: BTreeSet::new() };
     for (index, step) in case.steps.into_iter().enumerate() {
         let label = format!("step {index} ({})", step.op);
         let before = replay.managers.clone();
         let expected = step.expect.clone();
+        let uid = step.pod.as_ref().map(|pod| pod.uid().to_owned()).or_else(|| step.pod_uid.clone());
         let (shown, go_on) = replay.step(step, &before)?;
+        let pod = uid.and_then(|uid| replay.pods.get(&uid));
+        compare &= pod.is_none_or(|pod| promise::is_kept(&expected, pod, before.reserved_cpus()));
         safety::check(&label, &replay.managers)?;
         if compare {
             same(&label, &expected, shown)?;
@@ -110,6 +115,8 @@ fn same(label: &str, expected: &Value, got: Map<String, Value>) -> Verdict {
 struct Replay {
     managers: ResourceManagers,
     pods: BTreeMap<String, Arc<Pod>>,
+    /// Containers whose ids the managers were told of; a restart forgets them.
+    known: BTreeSet<(PodUid, String)>,
 }
 
 impl Replay {
@@ -131,14 +138,19 @@ impl Replay {
             "admit" => self.admit(&pod),
             "start" => {
                 self.managers.container_started(&pod.uid, container);
+                self.known.insert((pod.uid.clone(), container.to_owned()));
                 self.holders_of(&pod.uid)
             }
             "remove" => {
                 self.managers.remove(&pod.uid);
+                self.known.retain(|(known, _)| *known != pod.uid);
                 Map::new()
             }
             "remove_container" => {
-                self.managers.remove_container(&pod.uid, container);
+                // A release names the id of the container, and is of no effect if the id is not known.
+                if self.known.remove(&(pod.uid.clone(), container.to_owned())) {
+                    self.managers.remove_container(&pod.uid, container);
+                }
                 self.holders_of(&pod.uid)
             }
             _ => return Err(malformed("an unknown step")),
@@ -176,6 +188,7 @@ impl Replay {
     }
 
     fn restart(&mut self, before: &ResourceManagers) -> (Map<String, Value>, bool) {
+        self.known.clear();
         match before.restart() {
             Ok(managers) => {
                 self.managers = managers;

@@ -46,6 +46,10 @@ struct RecordedResources {
 }
 
 impl RecordedPod {
+    pub(super) fn uid(&self) -> &str {
+        &self.metadata.uid
+    }
+
     pub(super) fn build(self) -> Result<Arc<Pod>, String> {
         let mut containers = Vec::new();
         for recorded in self.spec.init_containers {

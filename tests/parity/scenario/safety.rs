@@ -2,6 +2,7 @@
 
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::placement::ResourceManagers;
+use trimtab_domain::workload::ContainerKind;
 
 use crate::category::{Mismatch, Verdict};
 
@@ -12,16 +13,25 @@ pub(super) fn check(label: &str, managers: &ResourceManagers) -> Verdict {
     let mut owned = CpuSet::new();
     for (pod, containers) in &managers.cpu().state().assignments {
         let mut own = CpuSet::new();
+        let mut running = CpuSet::new();
         for (name, cpus) in containers {
             if !cpus.is_subset(&allocatable) {
                 return broken(format!("{pod}/{name} owns {cpus}, of which only {allocatable} can be owned"));
             }
-            let wanted = managers.active().get(pod).and_then(|pod| {
-                let container = pod.containers.iter().find(|container| container.name == *name)?;
-                pod.resources.is_none().then(|| container.resources.cpu_request().whole()).flatten()
-            });
-            if wanted.is_some_and(|wanted| wanted != cpus.len()) {
-                return broken(format!("{pod}/{name} owns {cpus}, but asks for {wanted:?} CPUs"));
+            // In a pod with resources of its own, containers without exclusive CPUs share what the pod has.
+            let known = managers.active().get(pod).filter(|pod| pod.resources.is_none());
+            let known = known.and_then(|pod| pod.containers.iter().find(|container| container.name == *name));
+            if let Some(container) = known {
+                let wanted = container.resources.cpu_request().whole();
+                if wanted != Some(cpus.len()) {
+                    return broken(format!("{pod}/{name} owns {cpus}, but asks for {wanted:?} CPUs"));
+                }
+                if container.kind != ContainerKind::Init && !cpus.is_disjoint(&running) {
+                    return broken(format!("{pod}/{name} owns {cpus}, of which others of the pod run on {running}"));
+                }
+                if container.kind != ContainerKind::Init {
+                    running.insert_all(cpus);
+                }
             }
             own.insert_all(cpus);
         }

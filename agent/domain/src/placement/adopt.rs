@@ -41,6 +41,11 @@ impl ResourceManagers {
                 })
             })?;
         }
+        let known = pod.containers.iter().find(|known| known.name == container);
+        if let (Some(nodes), Some(known)) = (memory_nodes, known) {
+            // A request that is no whole number of bytes was never in the book.
+            let _ = self.memory.adopt(pod, known, nodes);
+        }
         self.activate(pod);
         Ok(())
     }

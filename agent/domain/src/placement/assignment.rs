@@ -2,6 +2,7 @@
 
 use crate::cpuset::CpuSet;
 use crate::hint::{NumaMask, TopologyHint};
+use crate::memory::Block;
 use crate::workload::PodUid;
 
 /// What one container has.
@@ -15,6 +16,8 @@ pub struct Assignment {
     pub cpus: Option<CpuSet>,
     /// NUMA nodes of its memory (`cpuset.mems`); absent if it may use all nodes.
     pub memory_nodes: Option<NumaMask>,
+    /// Its memory, block by block; none if it may use all nodes.
+    pub memory: Vec<Block>,
     /// The merged hint it was admitted with; absent under policy `none`, and after a restart until the pod is admitted
     /// again.
     pub hint: Option<TopologyHint>,

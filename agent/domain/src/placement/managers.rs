@@ -1,19 +1,22 @@
 //! The resource managers of one node: devices, CPUs and memory, held together by the topology manager.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::explanation::Explanation;
 use super::hints::StoredHints;
 use super::provider::HintProvider;
 use super::{Assignment, Rejection, StartError, StartStage};
+use crate::checkpoint::MemoryCheckpoint;
 use crate::cpu::{CpuConfig, CpuExtensions, CpuGates, CpuManager, CpuReservation, CpuState};
 use crate::cpuset::CpuSet;
-use crate::hint::{NumaMask, ProviderHints, TopologyConfig, TopologyHint, TopologyManager};
-use crate::quantity::Quantity;
+use crate::device::DeviceManager;
+use crate::hint::{NumaMask, ProviderHints, TopologyConfig, TopologyConfigError, TopologyHint, TopologyManager};
+use crate::memory::{Block, MemoryConfig, MemoryManager, OverReserved};
+use crate::reservation::{self, NodeReservation, ReservationError};
 use crate::spec::ResourceManagersSpec;
 use crate::topology::Machine;
-use crate::workload::{MilliCpu, Pod, PodUid};
+use crate::workload::{Pod, PodUid};
 
 /// Settings of the managers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,9 +38,11 @@ pub struct Extensions {
 
 /// What the managers knew when they last ran.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Restored {
-    /// Owners of CPUs.
+pub struct Restored<'a> {
+    /// Owners of CPUs; the default on a new node.
     pub cpu: CpuState,
+    /// The book of memory; absent on a new node.
+    pub memory: Option<MemoryCheckpoint<'a>>,
 }
 
 /// A refused admission of the kubelet kind.
@@ -56,7 +61,9 @@ pub struct Refused {
 pub struct ResourceManagers {
     config: Arc<ManagersConfig>,
     pub(super) topology: TopologyManager,
+    pub(super) devices: DeviceManager,
     pub(super) cpu: CpuManager,
+    pub(super) memory: MemoryManager,
     pub(super) hints: StoredHints,
     /// Gate `PodLevelResourceManagers`.
     pub(super) pod_level: bool,
@@ -74,18 +81,29 @@ impl ResourceManagers {
     pub fn start(
         machine: &Arc<Machine>,
         config: Arc<ManagersConfig>,
-        restored: Restored,
+        restored: Restored<'_>,
         active: BTreeMap<PodUid, Arc<Pod>>,
     ) -> Result<Self, StartError> {
-        let at = |stage| move |message: String| StartError { stage, message };
-        let topology = start_topology(machine, &config).map_err(at(StartStage::TopologyManager))?;
-        let cpu = cpu_config(&config).map_err(at(StartStage::Config))?;
-        let mut cpu = CpuManager::new(Arc::clone(machine), &cpu)
-            .map_err(|error| at(StartStage::CpuManager)(error.to_string()))?;
-        cpu.start(restored.cpu).map_err(|error| at(StartStage::CpuManagerStart)(error.to_string()))?;
-        let gates = &config.kubelet.feature_gates;
-        let pod_level = gates.get("PodLevelResourceManagers").copied().unwrap_or(false);
-        Ok(Self { config, topology, cpu, hints: StoredHints::default(), pod_level, active, settled: false })
+        use StartStage as Stage;
+        let reservation = NodeReservation::new(&config.kubelet, machine).map_err(Stage::Config.error())?;
+        let memory_config = memory_config(&config, &reservation).map_err(Stage::Config.error())?;
+        let topology = start_topology(machine, &config).map_err(Stage::TopologyManager.error())?;
+        let cpu_config = cpu_config(&config, reservation.cpu());
+        let mut cpu = CpuManager::new(Arc::clone(machine), &cpu_config).map_err(Stage::CpuManager.error())?;
+        let mut memory = MemoryManager::new(machine, &memory_config).map_err(Stage::MemoryManager.error())?;
+        cpu.start(restored.cpu).map_err(Stage::CpuManagerStart.error())?;
+        memory.start(restored.memory.as_ref()).map_err(Stage::MemoryManagerStart.error())?;
+        Ok(Self {
+            pod_level: gate(&config, "PodLevelResourceManagers", false),
+            config,
+            devices: DeviceManager::new(topology.nodes(), BTreeMap::new()),
+            topology,
+            cpu,
+            memory,
+            hints: StoredHints::default(),
+            active,
+            settled: false,
+        })
     }
 
     /// What a restart with the same settings makes of the same state: validated again, hints and reuse forgotten.
@@ -93,8 +111,11 @@ impl ResourceManagers {
     /// # Errors
     /// As for [`start`](Self::start): a state can be such that the kubelet would not start with it.
     pub fn restart(&self) -> Result<Self, StartError> {
-        let restored = Restored { cpu: self.cpu.state().clone() };
-        Self::start(self.cpu.machine(), Arc::clone(&self.config), restored, self.active.clone())
+        let memory = self.memory.is_static().then(|| self.memory.state().to_checkpoint());
+        let restored = Restored { cpu: self.cpu.state().clone(), memory };
+        let mut again = Self::start(self.cpu.machine(), Arc::clone(&self.config), restored, self.active.clone())?;
+        again.devices = self.devices.clone();
+        Ok(again)
     }
 
     /// Admits a pod as the kubelet does, or takes back everything it has.
@@ -139,14 +160,20 @@ impl ResourceManagers {
     }
 
     /// A container is about to start: memory of init containers that are over is given back.
-    pub fn container_started(&mut self, _pod: &PodUid, _container: &str) {}
+    pub fn container_started(&mut self, pod: &PodUid, container: &str) {
+        if let Some(pod) = self.active.get(pod) {
+            self.memory.container_started(pod, container);
+        }
+    }
 
     /// A pod is no longer active: everything it has is taken back.
     pub fn remove(&mut self, pod: &PodUid) {
         self.active.remove(pod);
         self.hints.forget(pod);
-        for assignment in self.assignments_of(pod) {
-            self.release(pod, &assignment.container);
+        let holders: BTreeSet<&str> = self.holders_of(pod).into_iter().chain(self.devices.containers_of(pod)).collect();
+        let holders: Vec<String> = holders.into_iter().map(str::to_owned).collect();
+        for container in holders {
+            self.release(pod, &container);
         }
     }
 
@@ -204,8 +231,14 @@ impl ResourceManagers {
 
     /// NUMA nodes of a container's memory; absent if it may use all nodes.
     #[must_use]
-    pub fn memory_nodes_of(&self, _pod: &PodUid, _container: &str) -> Option<NumaMask> {
-        None
+    pub fn memory_nodes_of(&self, pod: &PodUid, container: &str) -> Option<NumaMask> {
+        self.memory.nodes_of(pod, container)
+    }
+
+    /// Memory of a container, block by block; none if it may use all nodes.
+    #[must_use]
+    pub fn memory_of(&self, pod: &PodUid, container: &str) -> &[Block] {
+        self.memory.state().blocks_of(pod, container).unwrap_or_default()
     }
 
     /// The merged hint that a container was admitted with.
@@ -244,16 +277,41 @@ impl ResourceManagers {
         &self.topology
     }
 
+    /// The memory manager.
+    #[must_use]
+    pub const fn memory(&self) -> &MemoryManager {
+        &self.memory
+    }
+
+    /// The devices that the kubelet tells of.
+    #[must_use]
+    pub const fn devices(&self) -> &DeviceManager {
+        &self.devices
+    }
+
+    /// The same, to be told of devices and their owners.
+    pub const fn devices_mut(&mut self) -> &mut DeviceManager {
+        &mut self.devices
+    }
+
     /// What every container has that owns CPUs or is bound to NUMA nodes, by pod and name.
     pub fn assignments(&self) -> impl Iterator<Item = Assignment> {
-        self.cpu.state().iter().map(|(pod, container, _)| self.assignment(pod, container))
+        let with_cpus = self.cpu.state().iter().map(|(pod, container, _)| (pod, container));
+        let with_memory = self.memory.state().iter().map(|(pod, container, _)| (pod, container));
+        let holders: BTreeSet<(&PodUid, &str)> = with_cpus.chain(with_memory).collect();
+        holders.into_iter().map(|(pod, container)| self.assignment(pod, container))
     }
 
     /// The same for one pod.
     #[must_use]
     pub fn assignments_of(&self, pod: &PodUid) -> Vec<Assignment> {
-        let owners = self.cpu.state().assignments.get(pod);
-        owners.into_iter().flat_map(BTreeMap::keys).map(|container| self.assignment(pod, container)).collect()
+        self.holders_of(pod).into_iter().map(|container| self.assignment(pod, container)).collect()
+    }
+
+    /// Containers of a pod that own CPUs or are bound to NUMA nodes.
+    fn holders_of(&self, pod: &PodUid) -> BTreeSet<&str> {
+        let with_cpus = self.cpu.state().assignments.get(pod).into_iter().flat_map(BTreeMap::keys);
+        with_cpus.map(String::as_str).chain(self.memory.state().containers_of(pod)).collect()
     }
 
     /// What a container has.
@@ -263,23 +321,24 @@ impl ResourceManagers {
             container: container.to_owned(),
             cpus: self.cpus_of(pod, container).cloned(),
             memory_nodes: self.memory_nodes_of(pod, container),
+            memory: self.memory_of(pod, container).to_vec(),
             hint: self.hint_of(pod, container),
         }
     }
 
     /// The providers in the order in which they are asked: devices, CPU, memory.
     pub(super) fn hints_by_provider(&self, ask: impl Fn(&dyn HintProvider) -> ProviderHints) -> [ProviderHints; 3] {
-        [ProviderHints::NO_OPINION, ask(&self.cpu), ProviderHints::NO_OPINION]
+        [ask(&self.devices), ask(&self.cpu), ask(&self.memory)]
     }
 
     /// The same, to allocate and release.
-    pub(super) fn providers_mut(&mut self) -> [&mut dyn HintProvider; 1] {
-        [&mut self.cpu]
+    pub(super) fn providers_mut(&mut self) -> [&mut dyn HintProvider; 3] {
+        [&mut self.devices, &mut self.cpu, &mut self.memory]
     }
 }
 
 /// Checks the topology settings against the machine.
-fn start_topology(machine: &Machine, config: &ManagersConfig) -> Result<TopologyManager, String> {
+fn start_topology(machine: &Machine, config: &ManagersConfig) -> Result<TopologyManager, TopologyConfigError> {
     let or_default = |text: &str, default: &str| if text.is_empty() { default.to_owned() } else { text.to_owned() };
     let topology = TopologyConfig {
         policy: or_default(&config.kubelet.topology_manager_policy, "none"),
@@ -288,36 +347,39 @@ fn start_topology(machine: &Machine, config: &ManagersConfig) -> Result<Topology
         wide_machines: config.extensions.wide_machines.then_some(64),
     };
     let nodes: Vec<(u32, &[u32])> = machine.nodes().iter().map(|node| (node.id, node.distances.as_slice())).collect();
-    TopologyManager::new(&topology, &nodes).map_err(|error| error.to_string())
+    TopologyManager::new(&topology, &nodes)
+}
+
+/// A feature gate, or what it is if nobody says otherwise.
+fn gate(config: &ManagersConfig, name: &str, default: bool) -> bool {
+    config.kubelet.feature_gates.get(name).copied().unwrap_or(default)
 }
 
 /// The CPU settings, with the reservation.
-fn cpu_config(config: &ManagersConfig) -> Result<CpuConfig, String> {
+fn cpu_config(config: &ManagersConfig, reservation: CpuReservation) -> CpuConfig {
     let kubelet = &config.kubelet;
-    let gate = |name: &str, default| kubelet.feature_gates.get(name).copied().unwrap_or(default);
-    let mut reservation = CpuReservation::default();
-    if kubelet.reserved_system_cpus.is_empty() {
-        let mut total: Option<Quantity> = None;
-        for text in [&kubelet.kube_reserved, &kubelet.system_reserved].into_iter().filter_map(|map| map.get("cpu")) {
-            let quantity = Quantity::parse(text).map_err(|error| error.to_string())?;
-            total = total.map_or(Some(quantity), |sum| sum.checked_add(&quantity));
-        }
-        let milli = total.map(|quantity| u64::try_from(quantity.milli_value()).unwrap_or(0));
-        reservation.total = milli.filter(|milli| *milli > 0).map(MilliCpu);
-    } else {
-        reservation.listed = CpuSet::parse(&kubelet.reserved_system_cpus).map_err(|error| error.to_string())?;
-        reservation.total = Some(MilliCpu(reservation.listed.len() as u64 * 1000));
-    }
     let policy = if kubelet.cpu_manager_policy.is_empty() { "none" } else { &kubelet.cpu_manager_policy };
-    Ok(CpuConfig {
+    CpuConfig {
         policy: policy.to_owned(),
         options: kubelet.cpu_manager_policy_options.clone(),
         single_numa_node: kubelet.topology_manager_policy == "single-numa-node",
         reservation,
         extensions: config.extensions.cpu,
         gates: CpuGates {
-            alpha_options: gate("CPUManagerPolicyAlphaOptions", false),
-            beta_options: gate("CPUManagerPolicyBetaOptions", true),
+            alpha_options: gate(config, "CPUManagerPolicyAlphaOptions", false),
+            beta_options: gate(config, "CPUManagerPolicyBetaOptions", true),
         },
+    }
+}
+
+/// The memory settings, with the reservation.
+fn memory_config(config: &ManagersConfig, reservation: &NodeReservation) -> Result<MemoryConfig, ReservationError> {
+    let kubelet = &config.kubelet;
+    let policy = if kubelet.memory_manager_policy.is_empty() { "None" } else { &kubelet.memory_manager_policy };
+    Ok(MemoryConfig {
+        policy: policy.to_owned(),
+        reserved: reservation::memory_reservations(&kubelet.reserved_memory)?,
+        node_reservation: reservation.amounts.clone(),
+        over_reserved: OverReserved::Wraps,
     })
 }

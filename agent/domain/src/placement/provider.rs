@@ -2,7 +2,9 @@
 
 use super::AllocationError;
 use crate::cpu::CpuManager;
+use crate::device::DeviceManager;
 use crate::hint::{ProviderHints, TopologyHint};
+use crate::memory::MemoryManager;
 use crate::workload::{Container, Pod, PodUid};
 
 /// A manager of devices, CPUs or memory, as the pipeline sees it.
@@ -47,6 +49,51 @@ impl HintProvider for CpuManager {
 
     fn allocate_pod(&mut self, pod: &Pod, hint: TopologyHint) -> Result<(), AllocationError> {
         pod.containers.iter().try_for_each(|container| self.allocate(pod, container, &hint))
+    }
+
+    fn release(&mut self, pod: &PodUid, container: &str) {
+        self.remove_container(pod, container);
+    }
+}
+
+impl HintProvider for MemoryManager {
+    fn container_hints(&self, pod: &Pod, container: &Container) -> ProviderHints {
+        self.hints_for_container(pod, container)
+    }
+
+    fn pod_hints(&self, pod: &Pod) -> ProviderHints {
+        self.hints_for_pod(pod)
+    }
+
+    fn allocate(&mut self, pod: &Pod, container: &Container, hint: TopologyHint) -> Result<(), AllocationError> {
+        self.allocate(pod, container, &hint)
+    }
+
+    fn allocate_pod(&mut self, pod: &Pod, hint: TopologyHint) -> Result<(), AllocationError> {
+        pod.containers.iter().try_for_each(|container| self.allocate(pod, container, &hint))
+    }
+
+    fn release(&mut self, pod: &PodUid, container: &str) {
+        self.remove_container(pod, container);
+    }
+}
+
+impl HintProvider for DeviceManager {
+    fn container_hints(&self, pod: &Pod, container: &Container) -> ProviderHints {
+        self.hints_for_container(pod, container)
+    }
+
+    fn pod_hints(&self, pod: &Pod) -> ProviderHints {
+        self.hints_for_pod(pod)
+    }
+
+    fn allocate(&mut self, pod: &Pod, container: &Container, hint: TopologyHint) -> Result<(), AllocationError> {
+        self.allocate(pod, container, hint.affinity)
+    }
+
+    /// Devices are not given to a pod as a whole.
+    fn allocate_pod(&mut self, _: &Pod, _: TopologyHint) -> Result<(), AllocationError> {
+        Ok(())
     }
 
     fn release(&mut self, pod: &PodUid, container: &str) {

@@ -226,6 +226,11 @@ impl StartStage {
             Self::MemoryManagerStart => "memory_manager_start",
         }
     }
+
+    /// Turns the error of this stage into the error of the start.
+    pub(super) fn error<E: fmt::Display>(self) -> impl FnOnce(E) -> StartError {
+        move |error| StartError { stage: self, message: error.to_string() }
+    }
 }
 
 /// The resource managers refuse to start with this configuration, machine or state.
