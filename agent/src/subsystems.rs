@@ -3,3 +3,4 @@
 pub mod cgroup;
 pub mod masquerade;
 pub mod sysctl;
+pub mod pinning;

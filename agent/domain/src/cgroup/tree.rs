@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CpuControl, LeafKind, Limit, Version};
+use super::{CpuControl, Hierarchy, LeafKind, Limit, Version};
 use crate::quantity::Quantity;
 use crate::spec::cgroup::CgroupDriver;
 use crate::workload::{ContainerId, PodUid, QosClass, ResourceName, Resources};
@@ -14,6 +14,8 @@ pub struct PodTree {
     pub version: Version,
     /// Where that hierarchy is mounted, absolute.
     pub mount: String,
+    /// The hierarchy that has the controller `cpu`; absent: none has it.
+    pub cpu: Option<Hierarchy>,
     /// The driver whose names the tree has.
     pub driver: CgroupDriver,
     /// The cgroup above the directory of all pods, which bounds what pods can use; its path may be empty.

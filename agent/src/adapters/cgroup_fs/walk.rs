@@ -46,6 +46,7 @@ impl<'a> Walk<'a> {
         let mut tree = PodTree {
             version: self.cpuset.version,
             mount: self.cpuset.mount.clone(),
+            cpu: self.cpu.clone(),
             driver: self.layout.driver(),
             above: self.read_cpuset(&self.layout.parent())?,
             root: self.read_cpuset(&self.layout.root())?,

@@ -1,0 +1,217 @@
+//! CPUs of their own and memory of their own NUMA nodes for the containers that are entitled to them.
+//!
+//! The pods are read from the live cgroup tree, so neither a runtime nor an API server is asked. Decisions come from the
+//! resource managers of the domain; every pass makes them anew from what runs, what the ledger remembers, and the
+//! profile. Containers are taken in the order in which their cgroups were made (inode numbers of kernfs rise), so two
+//! agents would decide alike.
+
+mod decide;
+mod facts;
+mod placement_record;
+mod planning;
+mod step;
+mod transition;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use tokio::sync::watch;
+use trimtab_domain::cgroup::Version;
+use trimtab_domain::cgroup::tree::PodTree;
+use trimtab_domain::plan::Plan;
+use trimtab_domain::record::Record;
+use trimtab_domain::spec::{NodeSpec, ResourceManagersSpec};
+use trimtab_domain::workload::QosClass;
+
+pub use self::facts::Observed;
+pub use self::step::{FileWrite, PinStep};
+use crate::ports::cgroups::{CgroupError, CgroupTree};
+use crate::ports::kubelet::KubeletSource;
+use crate::ports::machine::MachineSource;
+use crate::ports::names::PodNames;
+use crate::ports::{Ledger, Watch};
+use crate::reconcile::node_view::NodeView;
+use crate::reconcile::report::ObjectReport;
+use crate::reconcile::{Error, Subsystem};
+
+/// Where the kubelet links the logs of containers; a new link is a container that runs.
+const CONTAINER_LOGS: &str = "/var/log/containers";
+
+/// What the subsystem asks of the node.
+#[derive(Clone)]
+pub struct PinningPorts {
+    /// The cgroups.
+    pub tree: Arc<dyn CgroupTree>,
+    /// The hardware.
+    pub machine: Arc<dyn MachineSource>,
+    /// The kubelet.
+    pub kubelet: Arc<dyn KubeletSource>,
+    /// The names.
+    pub names: Arc<dyn PodNames>,
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+}
+
+/// The subsystem.
+pub struct Pinning {
+    ports: PinningPorts,
+    view: watch::Sender<Arc<NodeView>>,
+}
+
+impl Pinning {
+    /// Pins through these ports; the receiver shows who holds what after each look at the node.
+    #[must_use]
+    pub fn new(ports: PinningPorts) -> (Self, watch::Receiver<Arc<NodeView>>) {
+        let (view, receiver) = watch::channel(Arc::new(NodeView::default()));
+        (Self { ports, view }, receiver)
+    }
+
+    /// Recorded files that are not in the tree, with their texts.
+    fn read_strays(
+        &self,
+        tree: Option<&PodTree>,
+        records: &BTreeMap<String, Record>,
+    ) -> Result<BTreeMap<String, Option<String>>, CgroupError> {
+        let known = tree.map(known_paths).unwrap_or_default();
+        let mut strays = BTreeMap::new();
+        for object in records.keys() {
+            if let Some(path) = placement_record::path_of(object) {
+                if !known.contains(path) {
+                    strays.insert(object.clone(), None);
+                }
+            } else if let Some((path, file)) = object.rsplit_once('/')
+                && !known.contains(path)
+            {
+                strays.insert(object.clone(), self.ports.tree.read(path, file)?);
+            }
+        }
+        Ok(strays)
+    }
+}
+
+/// Paths of all cgroups of the tree whose files may be recorded.
+fn known_paths(tree: &PodTree) -> BTreeSet<&str> {
+    let directories = std::iter::once(&tree.root).chain(&tree.classes).chain(tree.pods.iter().map(|pod| &pod.cpuset));
+    let containers = tree.pods.iter().flat_map(|pod| &pod.containers);
+    let containers = containers.flat_map(|container| std::iter::once(&container.cpuset).chain(&container.inner));
+    directories.chain(containers).map(|cpuset| cpuset.path.as_str()).collect()
+}
+
+impl Subsystem for Pinning {
+    const NAME: &'static str = "pinning";
+    type Desired = Option<ResourceManagersSpec>;
+    type Observed = Observed;
+    type Step = PinStep;
+
+    fn desired(spec: &NodeSpec) -> &Self::Desired {
+        &spec.resource_managers
+    }
+
+    async fn observe(&self, desired: &Self::Desired) -> Result<Observed, Error> {
+        let ports = &self.ports;
+        let tree = match ports.tree.pods() {
+            Ok(tree) => tree,
+            // Without the controller there is nothing to pin; that matters only if somebody wants it.
+            Err(CgroupError::NoCpuset) if desired.is_none() => None,
+            Err(error) => return Err(Error::transient("cannot read the cgroups of pods", error)),
+        };
+        let hardware = ports.machine.read().map_err(|error| Error::transient("cannot read the topology", error))?;
+        let names = ports.names.read().map_err(|error| Error::transient("cannot read the names of pods", error))?;
+        let records: BTreeMap<String, Record> =
+            ports.ledger.records(Self::NAME).into_iter().map(|record| (record.object.clone(), record)).collect();
+        let strays = match &tree {
+            None if records.is_empty() => BTreeMap::new(),
+            _ => self
+                .read_strays(tree.as_ref(), &records)
+                .map_err(|error| Error::transient("cannot look after recorded cgroups", error))?,
+        };
+        let observed = Observed {
+            tree,
+            hardware,
+            kubelet: ports.kubelet.settings(),
+            kubelet_state: ports.kubelet.state(),
+            names,
+            records,
+            strays,
+        };
+        let decision = decide::decide(desired.as_ref(), &observed);
+        let view = view::view(desired.as_ref(), &decision, &observed);
+        self.view.send_if_modified(|last| {
+            let changed = **last != view;
+            if changed {
+                *last = Arc::new(view);
+            }
+            changed
+        });
+        Ok(observed)
+    }
+
+    fn plan(desired: &Self::Desired, observed: &Observed) -> Plan<PinStep> {
+        planning::plan(&decide::decide(desired.as_ref(), observed), observed)
+    }
+
+    async fn apply(&self, step: &PinStep) -> Result<(), Error> {
+        match step {
+            PinStep::Ledger(changes) => self
+                .ports
+                .ledger
+                .commit(Self::NAME, changes)
+                .map_err(|error| Error::transient("cannot remember the cgroups", error)),
+            PinStep::Write(write) => {
+                let tree = &self.ports.tree;
+                let mut written = tree.write(&write.path, write.file, &write.new);
+                if let (Err(error), Some(instead)) = (&written, &write.when_populated)
+                    && is_refused_as_populated(error)
+                {
+                    written = tree.write(&write.path, write.file, instead);
+                }
+                written.map(|_| ()).map_err(|error| Error::transient(format!("cannot make {step}"), error))
+            }
+        }
+    }
+
+    fn objects(desired: &Self::Desired, observed: &Observed) -> Vec<ObjectReport> {
+        view::objects(&decide::decide(desired.as_ref(), observed), observed)
+    }
+
+    fn watches(_desired: &Self::Desired, observed: &Observed) -> Vec<Watch> {
+        let mut watches = vec![Watch::Directory(PathBuf::from(CONTAINER_LOGS))];
+        let Some(tree) = &observed.tree else { return watches };
+        let mount = Path::new(&tree.mount);
+        let directories =
+            std::iter::once(&tree.root).chain(&tree.classes).chain(tree.pods.iter().map(|pod| &pod.cpuset));
+        watches.extend(directories.map(|cpuset| Watch::Directory(mount.join(&cpuset.path))));
+        for pod in &tree.pods {
+            for container in observed.containers(pod) {
+                let path = &container.cpuset.path;
+                watches.push(Watch::File(mount.join(path).join(facts::CPUS)));
+                watches.push(Watch::File(mount.join(path).join(facts::MEMS)));
+                // A runtime sets the limits a moment after it has made the cgroup.
+                if let Some(cpu) = tree.cpu.as_ref().filter(|_| pod.qos == QosClass::Guaranteed) {
+                    let file = if cpu.version == Version::V1 { "cpu.shares" } else { "cpu.max" };
+                    watches.push(Watch::File(Path::new(&cpu.mount).join(path).join(file)));
+                }
+            }
+        }
+        watches
+    }
+
+    fn likely_writer(object: &str) -> Option<&'static str> {
+        if object.contains(".slice/") {
+            Some("systemd, which applies the properties of its units again (daemon-reload), or the container runtime")
+        } else {
+            Some("the container runtime, an NRI plugin, or a kubelet with a static CPU manager")
+        }
+    }
+}
+
+/// ENOSPC: an empty list while processes run in the cgroup.
+fn is_refused_as_populated(error: &CgroupError) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.raw_os_error() == Some(Errno::ENOSPC as i32))
+}

@@ -1,0 +1,391 @@
+//! Who gets which CPUs and which memory: adopts what runs, then admits the rest in order of creation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use trimtab_domain::cgroup::tree::{ContainerCgroup, PodCgroup};
+use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::placement::{ManagersConfig, Rejection, ResourceManagers, Restored, StartError, StartStage, admit};
+use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
+use trimtab_domain::spec::ResourceManagersSpec;
+use trimtab_domain::topology::Machine;
+use trimtab_domain::workload::{Container, ContainerKind, Pod, QosClass, ResourceName, Resources};
+
+use super::facts::{self, CPUS, MEMS, Observed};
+use super::placement_record::Holding;
+
+/// What the pods should have.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Decision {
+    /// Whether cgroup files are held, given back or left alone.
+    pub(super) cpus: Rule,
+    /// The same for memory.
+    pub(super) mems: Rule,
+    /// What containers hold, by path of their cgroup.
+    pub(super) holdings: BTreeMap<String, Holding>,
+    /// CPUs of all other containers.
+    pub(super) shared: CpuSet,
+    /// The managers, for allocatable and reserved CPUs.
+    pub(super) managers: Option<ResourceManagers>,
+    /// Why nothing is written although a policy is set.
+    pub(super) observe_only: Option<String>,
+    /// Wishes not granted.
+    pub(super) refusals: Vec<Refusal>,
+    /// What a person should know.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// What is done with the files of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Rule {
+    /// Originals are given back.
+    #[default]
+    GiveBack,
+    /// Placements are written.
+    Enforce,
+    /// Nothing is written: the kubelet owns them, or the managers do not start.
+    LeaveAlone,
+}
+
+/// Why the agent's managers do not start.
+const MANAGERS: &str = "resource managers";
+
+/// Decides for all pods.
+pub(super) fn decide(spec: Option<&ResourceManagersSpec>, observed: &Observed) -> Decision {
+    let mut decision = Decision::default();
+    let Some(spec) = effective_spec(spec, observed, &mut decision) else { return decision };
+    let managers = match start(&spec, observed) {
+        Ok(managers) => managers,
+        Err(error) => {
+            decision.refusals.push(refuse_start(&error));
+            (decision.cpus, decision.mems) = (Rule::LeaveAlone, Rule::LeaveAlone);
+            return decision;
+        }
+    };
+    let mut placing = Placing { observed, pod_scope: spec.topology_manager_scope == "pod", managers, decision };
+    let pods = placing.pods();
+    placing.adopt(&pods);
+    placing.admit(&pods);
+    placing.finish(&pods)
+}
+
+/// The settings without the half that the kubelet itself enforces; `None` if nothing is left.
+fn effective_spec(
+    spec: Option<&ResourceManagersSpec>,
+    observed: &Observed,
+    decision: &mut Decision,
+) -> Option<ResourceManagersSpec> {
+    let mut spec = spec?.clone();
+    let wants_cpus = !matches!(spec.cpu_manager_policy.as_str(), "" | "none");
+    let wants_mems = !matches!(spec.memory_manager_policy.as_str(), "" | "None");
+    let mut reasons = Vec::new();
+    if let Some(evidence) = kubelet_pins_cpus(observed).filter(|_| wants_cpus) {
+        decision.cpus = Rule::LeaveAlone;
+        spec.cpu_manager_policy = String::new();
+        spec.cpu_manager_policy_options.clear();
+        decision.findings.push(owned_by_kubelet("CPUs", "cpuManagerPolicy: none", &evidence));
+        reasons.push(format!("the kubelet pins CPUs itself ({evidence})"));
+    } else if wants_cpus {
+        decision.cpus = Rule::Enforce;
+    }
+    if let Some(evidence) = kubelet_pins_memory(observed).filter(|_| wants_mems) {
+        decision.mems = Rule::LeaveAlone;
+        spec.memory_manager_policy = String::new();
+        spec.reserved_memory.clear();
+        decision.findings.push(owned_by_kubelet("memory", "memoryManagerPolicy: None", &evidence));
+        reasons.push(format!("the kubelet pins memory itself ({evidence})"));
+    } else if wants_mems {
+        decision.mems = Rule::Enforce;
+    }
+    if !reasons.is_empty() {
+        decision.observe_only = Some(reasons.join("; "));
+    }
+    [decision.cpus, decision.mems].contains(&Rule::Enforce).then_some(spec)
+}
+
+/// The evidence that the kubelet's own CPU manager is static; `None`: it is not.
+pub(super) fn kubelet_pins_cpus(observed: &Observed) -> Option<String> {
+    if observed.kubelet_state.cpu_policy == "static" {
+        return Some("cpu_manager_state has policyName static".into());
+    }
+    let source = &observed.kubelet.cpu_policy_source;
+    (observed.kubelet.managers.cpu_manager_policy == "static").then(|| format!("cpuManagerPolicy static in {source}"))
+}
+
+/// The same for its memory manager.
+pub(super) fn kubelet_pins_memory(observed: &Observed) -> Option<String> {
+    if observed.kubelet_state.memory_policy == "Static" {
+        return Some("memory_manager_state has policyName Static".into());
+    }
+    let source = &observed.kubelet.memory_policy_source;
+    (observed.kubelet.managers.memory_manager_policy == "Static")
+        .then(|| format!("memoryManagerPolicy Static in {source}"))
+}
+
+fn owned_by_kubelet(what: &str, setting: &str, evidence: &str) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        code: "pinning-observe-only",
+        object: MANAGERS.into(),
+        message: format!("the kubelet pins {what} itself ({evidence}), so nothing of that is written; two would fight"),
+        remedy: format!(
+            "either remove the policy from the profile, or drain the node, set {setting} for the kubelet, remove its state \
+             file and restart it"
+        ),
+    }
+}
+
+/// Makes the managers for the CPUs that pods can use.
+pub(super) fn start(spec: &ResourceManagersSpec, observed: &Observed) -> Result<ResourceManagers, StartError> {
+    let config_error = |message: String| StartError { stage: StartStage::Config, message };
+    let usable = observed.usable_cpus();
+    let hardware = &observed.hardware;
+    let cpus: Vec<_> = hardware.cpus.iter().filter(|info| usable.contains(info.cpu)).copied().collect();
+    let machine = Machine::new(&cpus, hardware.nodes.clone(), hardware.sockets)
+        .map_err(|error| config_error(format!("unable to discover CPU topology info: {error}")))?
+        .with_isolated(&hardware.isolated);
+    let config = ManagersConfig { kubelet: spec.clone(), ..ManagersConfig::default() };
+    ResourceManagers::start(&Arc::new(machine), Arc::new(config), Restored::default(), BTreeMap::new())
+}
+
+fn refuse_start(error: &StartError) -> Refusal {
+    let remedy = match error.stage {
+        StartStage::Config => {
+            "correct resourceManagers in the profile, or the CPUs that the node's cgroup grants to pods"
+        }
+        StartStage::TopologyManager => "correct topologyManagerPolicy, its scope and its options in the profile",
+        StartStage::CpuManager | StartStage::CpuManagerStart => {
+            "reserve CPUs that the machine has (reservedSystemCPUs, or cpu in kubeReserved or systemReserved) and check \
+             cpuManagerPolicy and its options in the profile"
+        }
+        StartStage::MemoryManager | StartStage::MemoryManagerStart => {
+            "let reservedMemory of all NUMA nodes add up to kubeReserved + systemReserved + evictionHard memory in the \
+             profile"
+        }
+    };
+    Refusal {
+        object: MANAGERS.into(),
+        wish: "static policies".into(),
+        cause: Cause::InvalidValue,
+        detail: format!("{error}; nothing is pinned or changed until you {remedy}"),
+    }
+}
+
+/// A Guaranteed pod with the cgroups of its containers.
+struct Candidate<'a> {
+    cgroup: &'a PodCgroup,
+    pod: Arc<Pod>,
+    containers: Vec<&'a ContainerCgroup>,
+}
+
+/// The work on one decision.
+struct Placing<'a> {
+    observed: &'a Observed,
+    pod_scope: bool,
+    managers: ResourceManagers,
+    decision: Decision,
+}
+
+impl<'a> Placing<'a> {
+    /// Guaranteed pods in order of creation. Containers are known by their id: names may be learnt later.
+    fn pods(&mut self) -> Vec<Candidate<'a>> {
+        let observed = self.observed;
+        let guaranteed = observed.pods_by_age().into_iter().filter(|pod| pod.qos == QosClass::Guaranteed);
+        guaranteed
+            .map(|cgroup| {
+                let containers: Vec<_> = observed.containers(cgroup).collect();
+                let known = containers.iter().map(|container| self.container(cgroup, container)).collect();
+                let name = observed.names.pods.get(&cgroup.uid);
+                let pod = Pod {
+                    uid: cgroup.uid.clone(),
+                    namespace: name.map(|name| name.namespace.clone()).unwrap_or_default(),
+                    name: name.map_or_else(|| cgroup.uid.0.clone(), |name| name.name.clone()),
+                    qos: cgroup.qos,
+                    containers: known,
+                    resources: None,
+                    annotations: BTreeMap::new(),
+                };
+                Candidate { cgroup, pod: Arc::new(pod), containers }
+            })
+            .collect()
+    }
+
+    fn container(&mut self, pod: &PodCgroup, container: &ContainerCgroup) -> Container {
+        let resources = container.guaranteed_resources().unwrap_or_else(|| {
+            let problem = container.problems.first().cloned().unwrap_or_else(|| {
+                "its cgroup has a share of CPU time and no quota, and a share alone is ambiguous".into()
+            });
+            self.decision.findings.push(Finding {
+                severity: Severity::Warning,
+                code: "pinning-request-unknown",
+                object: self.observed.display_name(pod, container),
+                message: format!(
+                    "the CPU request cannot be told exactly: {problem}; the container stays on shared CPUs"
+                ),
+                remedy: "keep cpuCFSQuota on in the kubelet's configuration, so that limits are visible".into(),
+            });
+            Resources::default()
+        });
+        Container { name: container.id.0.clone(), kind: ContainerKind::App, resources }
+    }
+
+    /// Records what runs already: first what the ledger knows, then what merely looks like a placement.
+    fn adopt(&mut self, pods: &[Candidate<'_>]) {
+        let known: BTreeMap<&str, Holding> = self.observed.records.values().filter_map(Holding::from_record).collect();
+        let usable = self.observed.usable_cpus();
+        let mems = self.observed.usable_mems();
+        let mut by_shape = Vec::new();
+        for candidate in pods {
+            for (cgroup, container) in candidate.containers.iter().zip(&candidate.pod.containers) {
+                let path = cgroup.cpuset.path.as_str();
+                match known.get(path) {
+                    Some(holding) => self.adopt_one(candidate, cgroup, container, holding),
+                    // What the agent itself has narrowed is the shared pool, however many CPUs that has.
+                    None if self.observed.records.contains_key(&facts::file_object(path, CPUS)) => {}
+                    None => by_shape.push((candidate, *cgroup, container)),
+                }
+            }
+        }
+        for (candidate, cgroup, container) in by_shape {
+            let narrow = |file, all: &CpuSet| {
+                facts::configured_set(&cgroup.cpuset, file).filter(|set| !set.is_empty() && set != all)
+            };
+            let holding =
+                Holding { cpus: narrow(CPUS, &usable), nodes: narrow(MEMS, &mems).map(|nodes| nodes.iter().collect()) };
+            self.adopt_one(candidate, cgroup, container, &holding);
+        }
+    }
+
+    /// Adopts a holding as far as it is what the container would get now: as many CPUs as it asks for.
+    fn adopt_one(
+        &mut self,
+        candidate: &Candidate<'_>,
+        cgroup: &ContainerCgroup,
+        container: &Container,
+        holding: &Holding,
+    ) {
+        let wanted = container.resources.cpu_request().whole().filter(|count| *count > 0);
+        let cpus = holding.cpus.clone().filter(|cpus| Some(cpus.len()) == wanted).unwrap_or_default();
+        let nodes = holding.nodes.filter(|_| self.decision.mems == Rule::Enforce && wants_memory(container));
+        if self.decision.cpus != Rule::Enforce && nodes.is_none() || cpus.is_empty() && nodes.is_none() {
+            return;
+        }
+        let adopted = self.managers.adopt(&candidate.pod, &container.name, &cpus, nodes);
+        if let Err(conflict) = adopted {
+            // The memory may be the trouble, or somebody else's CPUs; one of both alone may still fit.
+            if !cpus.is_empty()
+                && nodes.is_some()
+                && self.managers.adopt(&candidate.pod, &container.name, &cpus, None).is_ok()
+            {
+                return;
+            }
+            self.decision.findings.push(Finding {
+                severity: Severity::Warning,
+                code: "pinning-not-adopted",
+                object: self.observed.display_name(candidate.cgroup, cgroup),
+                message: format!("it runs on CPUs that it cannot keep: {conflict}"),
+                remedy: "nothing need be done: it is placed anew".into(),
+            });
+        }
+    }
+
+    /// Admits every pod that lacks something, in order of creation.
+    fn admit(&mut self, pods: &[Candidate<'_>]) {
+        for candidate in pods {
+            let lacking: Vec<usize> = self.lacking(candidate);
+            if lacking.is_empty() {
+                continue;
+            }
+            match admit(&self.managers, &candidate.pod) {
+                Ok(managers) => self.managers = managers,
+                Err(rejection) if self.pod_scope || lacking.len() == 1 => {
+                    self.refuse(candidate, &lacking, &rejection);
+                }
+                // The kubelet refuses a pod as a whole; this one runs, so each container that fits is helped.
+                Err(_) => self.admit_one_by_one(candidate, &lacking),
+            }
+        }
+    }
+
+    fn admit_one_by_one(&mut self, candidate: &Candidate<'_>, lacking: &[usize]) {
+        let mut left_out: BTreeSet<usize> = lacking.iter().copied().collect();
+        for index in lacking {
+            left_out.remove(index);
+            let keep = |(at, container): (usize, &Container)| (!left_out.contains(&at)).then(|| container.clone());
+            let containers = candidate.pod.containers.iter().enumerate().filter_map(keep).collect();
+            let pod = Arc::new(Pod { containers, ..(*candidate.pod).clone() });
+            match admit(&self.managers, &pod) {
+                Ok(managers) => self.managers = managers,
+                Err(rejection) => {
+                    left_out.insert(*index);
+                    self.refuse(candidate, &[*index], &rejection);
+                }
+            }
+        }
+    }
+
+    /// Containers that ask for exclusive CPUs or bound memory and have none.
+    fn lacking(&self, candidate: &Candidate<'_>) -> Vec<usize> {
+        let uid = &candidate.pod.uid;
+        let lacks = |container: &Container| {
+            let cpus =
+                self.decision.cpus == Rule::Enforce && container.resources.cpu_request().whole().is_some_and(|n| n > 0);
+            let mems = self.decision.mems == Rule::Enforce && wants_memory(container);
+            cpus && self.managers.cpus_of(uid, &container.name).is_none()
+                || mems && self.managers.memory_nodes_of(uid, &container.name).is_none()
+        };
+        let containers = candidate.pod.containers.iter().enumerate();
+        containers.filter(|(_, container)| lacks(container)).map(|(index, _)| index).collect()
+    }
+
+    fn refuse(&mut self, candidate: &Candidate<'_>, containers: &[usize], rejection: &Rejection) {
+        for (cgroup, container) in containers
+            .iter()
+            .filter_map(|index| Some((candidate.containers.get(*index)?, candidate.pod.containers.get(*index)?)))
+        {
+            let cause = match rejection {
+                Rejection::Affinity
+                | Rejection::PodLevelAffinityInContainerScope
+                | Rejection::PodLevelAffinityInPodScope => Cause::Topology,
+                Rejection::Allocation(_) | Rejection::Unexpected(_) => Cause::Insufficient,
+            };
+            let milli = container.resources.cpu_request();
+            self.decision.refusals.push(Refusal {
+                object: self.observed.display_name(candidate.cgroup, cgroup),
+                wish: match milli.whole() {
+                    Some(count) if count > 0 => format!("{count} exclusive CPUs"),
+                    _ => "memory of its own NUMA nodes".into(),
+                },
+                cause,
+                detail: format!(
+                    "{}: {rejection}; it stays on the shared CPUs until it fits (free CPUs, ask for less, or relax the \
+                     topology policy)",
+                    rejection.reason()
+                ),
+            });
+        }
+    }
+
+    fn finish(self, pods: &[Candidate<'_>]) -> Decision {
+        let Self { managers, mut decision, .. } = self;
+        for candidate in pods {
+            for cgroup in &candidate.containers {
+                let holding = Holding {
+                    cpus: managers.cpus_of(&candidate.pod.uid, &cgroup.id.0).cloned(),
+                    nodes: managers.memory_nodes_of(&candidate.pod.uid, &cgroup.id.0),
+                };
+                if !holding.is_nothing() {
+                    decision.holdings.insert(cgroup.cpuset.path.clone(), holding);
+                }
+            }
+        }
+        decision.shared = managers.shared_cpus().clone();
+        decision.managers = Some(managers);
+        decision
+    }
+}
+
+fn wants_memory(container: &Container) -> bool {
+    let memory = |name: &ResourceName| *name == ResourceName::Memory || name.is_hugepages();
+    container.resources.requests.keys().any(memory)
+}

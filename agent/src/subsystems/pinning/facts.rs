@@ -1,0 +1,115 @@
+//! Everything that one pass over the pods reads, and small questions to it.
+
+use std::collections::BTreeMap;
+
+use trimtab_domain::cgroup::tree::{ContainerCgroup, Cpuset, PodCgroup, PodTree};
+use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::record::Record;
+
+use crate::ports::kubelet::{KubeletSettings, KubeletState};
+use crate::ports::machine::Hardware;
+use crate::ports::names::Names;
+
+/// File with the CPUs of a cgroup.
+pub(super) const CPUS: &str = "cpuset.cpus";
+/// File with the NUMA nodes of a cgroup.
+pub(super) const MEMS: &str = "cpuset.mems";
+
+/// What the node and the ledger show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// The pods; `None`: no directory of pods exists.
+    pub tree: Option<PodTree>,
+    /// CPUs, NUMA nodes and memory.
+    pub hardware: Hardware,
+    /// The kubelet's configuration.
+    pub kubelet: KubeletSettings,
+    /// The kubelet's own record.
+    pub kubelet_state: KubeletState,
+    /// Names of pods and containers.
+    pub names: Names,
+    /// The ledger.
+    pub records: BTreeMap<String, Record>,
+    /// Recorded files that are not in the tree of pods: gone (`None`), or elsewhere with this text.
+    pub strays: BTreeMap<String, Option<String>>,
+}
+
+impl Observed {
+    /// Real containers of a pod, in order of creation.
+    pub(super) fn containers<'a>(&'a self, pod: &'a PodCgroup) -> impl Iterator<Item = &'a ContainerCgroup> {
+        pod.real_containers(|id| self.names.containers.contains_key(id))
+    }
+
+    /// Pods in the order in which their oldest containers were made; ties and pods without any by path.
+    pub(super) fn pods_by_age(&self) -> Vec<&PodCgroup> {
+        let mut pods: Vec<&PodCgroup> = self.tree.iter().flat_map(|tree| &tree.pods).collect();
+        pods.sort_by_key(|pod| {
+            let oldest = pod.containers.iter().filter_map(|container| container.inode).min();
+            (oldest.is_none(), oldest, &pod.cpuset.path)
+        });
+        pods
+    }
+
+    /// CPUs that pods can use at most: what the cgroup above all of them grants.
+    pub(super) fn usable_cpus(&self) -> CpuSet {
+        let online: CpuSet = self.hardware.cpus.iter().map(|info| info.cpu).collect();
+        match self.tree.as_ref().and_then(|tree| effective(&tree.above, CPUS)) {
+            Some(granted) if !granted.is_empty() => online.intersection(&granted),
+            _ => online,
+        }
+    }
+
+    /// NUMA nodes with memory that pods can use at most.
+    pub(super) fn usable_mems(&self) -> CpuSet {
+        let nodes: CpuSet = self.hardware.nodes.iter().map(|node| node.id).collect();
+        match self.tree.as_ref().and_then(|tree| effective(&tree.above, MEMS)) {
+            Some(granted) if !granted.is_empty() => granted,
+            _ => nodes,
+        }
+    }
+
+    /// Name of a container for people: `namespace/pod/container` as far as known.
+    pub(super) fn display_name(&self, pod: &PodCgroup, container: &ContainerCgroup) -> String {
+        match self.names.containers.get(&container.id) {
+            Some(name) => format!("{}/{}/{}", name.pod.namespace, name.pod.name, name.container),
+            None => format!("{}/{}", self.pod_name(pod), short_id(&container.id.0)),
+        }
+    }
+
+    /// Name of a pod for people: `namespace/name`, or the uid.
+    pub(super) fn pod_name(&self, pod: &PodCgroup) -> String {
+        match self.names.pods.get(&pod.uid) {
+            Some(name) => format!("{}/{}", name.namespace, name.name),
+            None => format!("pod {}", pod.uid),
+        }
+    }
+}
+
+/// The first digits of a container id, as `crictl` shows it.
+fn short_id(id: &str) -> &str {
+    id.get(..13).unwrap_or(id)
+}
+
+/// Text of a file of the controller as configured; `None`: no such file.
+pub(super) fn configured<'a>(cpuset: &'a Cpuset, file: &str) -> Option<&'a str> {
+    if file == CPUS { cpuset.cpus.as_deref() } else { cpuset.mems.as_deref() }
+}
+
+/// The configured set; `None` if there is no such file or its text is no list.
+pub(super) fn configured_set(cpuset: &Cpuset, file: &str) -> Option<CpuSet> {
+    CpuSet::parse(configured(cpuset, file)?).ok()
+}
+
+/// What the kernel grants; old kernels show only what is configured.
+pub(super) fn effective(cpuset: &Cpuset, file: &str) -> Option<CpuSet> {
+    let text = if file == CPUS { &cpuset.effective_cpus } else { &cpuset.effective_mems };
+    match text {
+        Some(text) => CpuSet::parse(text).ok(),
+        None => configured_set(cpuset, file),
+    }
+}
+
+/// Object of a cgroup file in the ledger and in steps.
+pub(super) fn file_object(path: &str, file: &str) -> String {
+    format!("{path}/{file}")
+}

@@ -1,0 +1,244 @@
+//! The files of one container, with the cgroups inside it.
+
+use trimtab_domain::cgroup::tree::{ContainerCgroup, Cpuset, PodCgroup};
+use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
+use trimtab_domain::record::{Original, Record};
+
+use super::restore::Way;
+use super::{Planner, When};
+use crate::subsystems::pinning::decide::Rule;
+use crate::subsystems::pinning::facts::{self, CPUS, MEMS, file_object};
+use crate::subsystems::pinning::step::PinStep;
+use crate::subsystems::pinning::transition::{self, Move};
+
+/// What becomes of a text that somebody else wrote.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Foreign {
+    /// It stays, and that is reported: nothing is wished any more.
+    Keep,
+    /// It is drift: the original is what is wished.
+    Overwrite,
+}
+
+/// What a file of a container should hold.
+enum Wish {
+    /// This set; `exclusive` if nobody else may use it.
+    Set { set: CpuSet, exclusive: bool },
+    /// The original.
+    Original,
+    /// Whatever it holds.
+    Nothing,
+}
+
+impl Planner<'_> {
+    pub(super) fn plan_container(&mut self, pod: &PodCgroup, container: &ContainerCgroup, is_real: bool) {
+        // Both files of one container go into the same chains: a pin is of use only as a whole.
+        for file in [CPUS, MEMS] {
+            match self.wish(container, file, is_real) {
+                Wish::Nothing => {}
+                Wish::Original => self.restore_container(pod, container, file, Foreign::Keep),
+                Wish::Set { set, .. } if self.original_is(pod, &container.cpuset, file, &set) => {
+                    self.restore_container(pod, container, file, Foreign::Overwrite);
+                }
+                Wish::Set { set, exclusive } => self.enforce(pod, container, (file, &set, exclusive)),
+            }
+        }
+    }
+
+    fn wish(&self, container: &ContainerCgroup, file: &'static str, is_real: bool) -> Wish {
+        let holding = self.decision.holdings.get(&container.cpuset.path);
+        match (self.rule(file), is_real, file) {
+            (Rule::LeaveAlone, ..) => Wish::Nothing,
+            (Rule::Enforce, true, CPUS) => match holding.and_then(|holding| holding.cpus.clone()) {
+                Some(set) => Wish::Set { set, exclusive: true },
+                None if self.decision.shared.is_empty() => Wish::Nothing,
+                None => Wish::Set { set: self.decision.shared.clone(), exclusive: false },
+            },
+            (Rule::Enforce, true, _) if holding.is_some_and(|holding| holding.nodes.is_some()) => {
+                let nodes = holding.and_then(|holding| holding.nodes).unwrap_or_default();
+                Wish::Set { set: nodes.iter().collect(), exclusive: true }
+            }
+            (_, true, MEMS) if self.decision.cpus == Rule::Enforce && self.fills(&container.cpuset) => {
+                Wish::Set { set: self.usable(MEMS), exclusive: false }
+            }
+            _ => Wish::Original,
+        }
+    }
+
+    /// True if version 1 needs memory nodes where there are none, before a process can enter.
+    fn fills(&self, cpuset: &Cpuset) -> bool {
+        let empty = facts::configured(cpuset, MEMS) == Some("") || self.was_empty(cpuset, MEMS);
+        !self.inherits && empty
+    }
+
+    /// True if the recorded original is the wish: then the original comes back, and nothing need be remembered.
+    fn original_is(&self, pod: &PodCgroup, cpuset: &Cpuset, file: &str, set: &CpuSet) -> bool {
+        let Some(record) = self.record(cpuset, file) else { return false };
+        match &record.original {
+            Original::Value(text) if text.is_empty() => {
+                self.inherits && facts::effective(&pod.cpuset, file).as_ref() == Some(set)
+            }
+            Original::Value(text) => CpuSet::parse(text).as_ref() == Ok(set),
+            Original::Absent | Original::Unknown => false,
+        }
+    }
+
+    fn enforce(
+        &mut self,
+        pod: &PodCgroup,
+        container: &ContainerCgroup,
+        (file, set, exclusive): (&'static str, &CpuSet, bool),
+    ) {
+        let cpuset = &container.cpuset;
+        let Some(text) = facts::configured(cpuset, file) else {
+            return self.refuse_absent(pod, container, file, set);
+        };
+        let object = file_object(&cpuset.path, file);
+        let effective = facts::effective(cpuset, file).unwrap_or_default();
+        let configured = facts::configured_set(cpuset, file);
+        let inherits = text.is_empty() && self.inherits;
+        let ordered = set.to_string();
+        if configured.as_ref() == Some(set) || (inherits && effective == *set) {
+            if self.record(cpuset, file).is_some() {
+                self.promise(&object, text, &ordered);
+            }
+            if effective != *set {
+                self.report_mispinned(pod, container, (file, set, &effective));
+            }
+            return;
+        }
+        self.promise(&object, text, &ordered);
+        let now = if inherits { effective } else { configured.unwrap_or_default() };
+        if exclusive || now.is_empty() {
+            self.change(container, file, (&now, set), When::Pin);
+            return;
+        }
+        let kept = now.intersection(set);
+        if kept.is_empty() {
+            self.change(container, file, (&now, set), When::Move);
+            return;
+        }
+        if kept != now {
+            self.change(container, file, (&now, &kept), When::Shrink);
+        }
+        if kept != *set {
+            self.change(container, file, (&kept, set), When::Grow);
+        }
+    }
+
+    /// The writes that bring a container from one set to another, with the cgroups inside it.
+    fn change(&mut self, container: &ContainerCgroup, file: &'static str, (old, new): (&CpuSet, &CpuSet), when: When) {
+        let mut moves = vec![Move { item: &container.cpuset, old: old.clone(), new: new.clone() }];
+        for inner in &container.inner {
+            let Ok(now) = CpuSet::parse(&self.text(inner, file)) else { continue };
+            let target = transition::inner_target(&now, old, new);
+            if target != now {
+                let text = facts::configured(inner, file).unwrap_or_default().to_owned();
+                self.promise(&file_object(&inner.path, file), &text, &target.to_string());
+            }
+            moves.push(Move { item: inner, old: now, new: target });
+        }
+        let chain = self.chain(&moves, file);
+        self.push(when, chain);
+    }
+
+    fn chain(&mut self, moves: &[Move<&Cpuset>], file: &'static str) -> Vec<PinStep> {
+        // Without cgroups inside nothing can be in the way: the directories above are as wide as they get.
+        let writes = match moves {
+            [only] => vec![(only.item, only.new.clone())],
+            _ => transition::writes(moves),
+        };
+        writes.into_iter().map(|(cpuset, set)| self.write(cpuset, file, &set.to_string())).collect()
+    }
+
+    /// Gives a container and the cgroups inside it back, as far as they are recorded.
+    fn restore_container(
+        &mut self,
+        pod: &PodCgroup,
+        container: &ContainerCgroup,
+        file: &'static str,
+        foreign: Foreign,
+    ) {
+        let inherited = facts::effective(&pod.cpuset, file).unwrap_or_else(|| self.usable(file));
+        let mut moves = Vec::new();
+        for cpuset in std::iter::once(&container.cpuset).chain(&container.inner) {
+            let Some(text) = facts::configured(cpuset, file) else { continue };
+            let Ok(old) = CpuSet::parse(text) else { continue };
+            let mut new = old.clone();
+            if let Some(record) = self.record(cpuset, file).cloned() {
+                match (self.way(&record, Some(text), &inherited), foreign) {
+                    (Way::Forget, _) => self.forget(&record.object),
+                    (Way::Keep, Foreign::Keep) => self.refuse_restore(&record),
+                    (Way::Keep, Foreign::Overwrite) | (Way::Write(_), _) => {
+                        self.forget(&record.object);
+                        new = original_set(&record);
+                    }
+                }
+            }
+            moves.push(Move { item: cpuset, old, new });
+        }
+        // An empty set is nothing to grow to: it is written last, from the inside out.
+        let emptied = |step: &Move<&Cpuset>| step.new.is_empty() && !step.old.is_empty();
+        let last: Vec<&Cpuset> = moves.iter().rev().filter(|step| emptied(step)).map(|step| step.item).collect();
+        moves.retain(|step| !emptied(step));
+        let mut chain = self.chain_back(&moves, file, &inherited);
+        chain.extend(last.into_iter().map(|cpuset| self.write_back(cpuset, file, "", &inherited)));
+        self.push(When::Grow, chain);
+    }
+
+    fn chain_back(&mut self, moves: &[Move<&Cpuset>], file: &'static str, inherited: &CpuSet) -> Vec<PinStep> {
+        let writes = match moves {
+            [only] if only.old != only.new => vec![(only.item, only.new.clone())],
+            _ => transition::writes(moves),
+        };
+        writes.into_iter().map(|(cpuset, set)| self.write_back(cpuset, file, &set.to_string(), inherited)).collect()
+    }
+
+    fn refuse_absent(&mut self, pod: &PodCgroup, container: &ContainerCgroup, file: &str, set: &CpuSet) {
+        self.plan.refusals.push(Refusal {
+            object: file_object(&container.cpuset.path, file),
+            wish: set.to_string(),
+            cause: Cause::Absent,
+            detail: format!(
+                "{} has no {file}: the controller cpuset is not enabled in cgroup.subtree_control of its pod; enable it \
+                 there, or let the runtime do so",
+                self.observed.display_name(pod, container)
+            ),
+        });
+    }
+
+    fn report_mispinned(
+        &mut self,
+        pod: &PodCgroup,
+        container: &ContainerCgroup,
+        (file, set, effective): (&str, &CpuSet, &CpuSet),
+    ) {
+        let offline = set.intersection(&self.observed.hardware.offline);
+        let above = facts::effective(&pod.cpuset, file).unwrap_or_default();
+        let reason = if file == CPUS && !offline.is_empty() {
+            format!("CPUs {offline} are offline")
+        } else if !set.is_subset(&above) {
+            format!("the cgroup of its pod grants only {above}")
+        } else {
+            "the kernel grants something else, for instance because of a cpuset partition beside it".into()
+        };
+        self.plan.findings.push(Finding {
+            severity: Severity::Warning,
+            code: "mispinned",
+            object: self.observed.display_name(pod, container),
+            message: format!("{file} is set to {set}, and {effective} is in force: {reason}"),
+            remedy:
+                "remove what narrows the cgroups above (AllowedCPUs= of a slice, a partition), or bring the CPUs online"
+                    .into(),
+        });
+    }
+}
+
+/// The set that a record remembers; empty if it remembers none.
+fn original_set(record: &Record) -> CpuSet {
+    match &record.original {
+        Original::Value(text) => CpuSet::parse(text).unwrap_or_default(),
+        Original::Absent | Original::Unknown => CpuSet::new(),
+    }
+}
