@@ -49,7 +49,7 @@
 use std::sync::Arc;
 
 use crate::cpuset::{CpuSet, NO_CPUS};
-use crate::hint::{NumaMask, TopologyHint};
+use crate::hint::TopologyHint;
 use crate::placement::AllocationError;
 use crate::topology::Machine;
 use crate::workload::{Container, Pod, PodUid};
@@ -58,6 +58,7 @@ mod adopt;
 mod claim;
 mod config;
 mod distribute;
+mod explain;
 mod extensions;
 mod hints;
 mod opinion;
@@ -69,10 +70,12 @@ mod resize;
 mod reuse;
 mod select;
 mod state;
+mod trace;
 
 pub(crate) use adopt::NotAdopted;
 pub use claim::{CpuClaim, SharedReason};
 pub use config::{CpuConfig, CpuConfigError};
+pub use explain::CpuExplanation;
 pub use extensions::{CpuExtensions, EXCLUSIVE_CPUS, IsolatedCpus, SHARED_CPUS};
 pub use hints::{demand, hints};
 pub use options::{CpuGates, CpuOptions, StaticPolicyError};
@@ -80,6 +83,7 @@ pub use picker::take;
 pub use reservation::CpuReservation;
 pub use select::allocate_from;
 pub use state::{CpuState, CpuStateError};
+pub use trace::{NodeShare, PickReason, PickStep};
 
 use reuse::ReusePool;
 
@@ -221,9 +225,8 @@ impl CpuManager {
                 return Ok(());
             }
             (None, None) => {
-                let mut offered = self.available(policy);
-                offered.insert_all(self.reuse.of(&pod.uid));
-                self.pick(policy, &offered, count, hint.affinity)?
+                let offered = self.offered(policy, self.reuse.of(&pod.uid), count, hint.affinity);
+                allocate_from(&self.machine, &offered, count, hint.affinity, &policy.options)?
             }
         };
         self.reuse.note(&pod.uid, container.kind, &cpus);
@@ -232,26 +235,6 @@ impl CpuManager {
         }
         self.state.assign(&pod.uid, &container.name, cpus);
         Ok(())
-    }
-
-    /// Chooses CPUs out of those on offer; isolated ones alone if they are meant for this and suffice.
-    fn pick(
-        &self,
-        policy: &StaticPolicy,
-        offered: &CpuSet,
-        count: usize,
-        affinity: Option<NumaMask>,
-    ) -> Result<CpuSet, AllocationError> {
-        if policy.extensions.isolated == IsolatedCpus::ExclusiveOnly {
-            let mut isolated = offered.intersection(self.machine.isolated());
-            if let Some(mask) = affinity {
-                isolated.retain_all(&self.machine.cpus_in_numas(mask));
-            }
-            if isolated.len() >= count {
-                return allocate_from(&self.machine, &isolated, count, affinity, &policy.options);
-            }
-        }
-        allocate_from(&self.machine, offered, count, affinity, &policy.options)
     }
 
     /// The CPUs on which a container may run: its own, the shared ones, or both.

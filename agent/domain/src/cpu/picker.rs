@@ -2,6 +2,7 @@
 
 use super::distribute;
 use super::options::CpuOptions;
+use super::trace::{PickReason, Trace};
 use crate::cpuset::CpuSet;
 use crate::placement::AllocationError;
 use crate::topology::{Machine, Unit};
@@ -14,37 +15,49 @@ mod uncore;
 /// # Errors
 /// [`AllocationError::NotEnoughCpus`] if fewer are free.
 pub fn take(machine: &Machine, free: &CpuSet, count: usize, options: &CpuOptions) -> Result<CpuSet, AllocationError> {
-    take_by(machine, free, count, options, WholeUnits::Verified)
+    choose(machine, free, count, Style::new(machine, options, WholeUnits::Verified), &mut Trace::off())
 }
 
-/// [`take`], with a choice of what counts as a whole unit.
-pub(super) fn take_by(
+/// [`take`], taking down how.
+pub(super) fn choose(
     machine: &Machine,
     free: &CpuSet,
     count: usize,
-    options: &CpuOptions,
-    whole: WholeUnits,
+    style: Style,
+    trace: &mut Trace,
 ) -> Result<CpuSet, AllocationError> {
-    let order = if options.distribute_across_cores { ThreadOrder::ByNumber } else { ThreadOrder::ByCore };
-    let caches = if options.prefer_align_by_uncore { Caches::Aligned } else { Caches::Ignored };
-    if options.distribute_across_numa {
-        let group = if options.full_pcpus_only { machine.cpus_per_core() } else { 1 };
-        return distribute::take(machine, free, count, group, Style { order, caches: Caches::Ignored, whole });
+    if style.group.is_some() {
+        return distribute::take(machine, free, count, style, trace);
     }
-    take_packed(machine, free, count, Style { order, caches, whole })
+    take_packed(machine, free, count, style, trace)
 }
 
-/// How the packed form packs.
+/// How CPUs are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Style {
-    pub(super) order: ThreadOrder,
-    pub(super) caches: Caches,
-    pub(super) whole: WholeUnits,
+    /// CPUs that stay together in the distributed form; absent in the packed form.
+    pub(super) group: Option<usize>,
+    order: ThreadOrder,
+    caches: Caches,
+    whole: WholeUnits,
+}
+
+impl Style {
+    pub(super) fn new(machine: &Machine, options: &CpuOptions, whole: WholeUnits) -> Self {
+        let group = if options.full_pcpus_only { machine.cpus_per_core() } else { 1 };
+        let aligned = options.prefer_align_by_uncore && !options.distribute_across_numa;
+        Self {
+            group: options.distribute_across_numa.then_some(group),
+            order: if options.distribute_across_cores { ThreadOrder::ByNumber } else { ThreadOrder::ByCore },
+            caches: if aligned { Caches::Aligned } else { Caches::Ignored },
+            whole,
+        }
+    }
 }
 
 /// In which order single CPUs are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ThreadOrder {
+enum ThreadOrder {
     /// Whole cores first, then the rest core by core: siblings stay together.
     ByCore,
     /// By CPU number within a socket: siblings are far apart where the kernel numbers them so.
@@ -53,7 +66,7 @@ pub(super) enum ThreadOrder {
 
 /// Whether uncore caches play a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caches {
+enum Caches {
     Ignored,
     Aligned,
 }
@@ -74,6 +87,7 @@ pub(super) fn take_packed(
     free: &CpuSet,
     count: usize,
     style: Style,
+    trace: &mut Trace,
 ) -> Result<CpuSet, AllocationError> {
     if count == 0 {
         return Ok(CpuSet::new());
@@ -82,7 +96,7 @@ pub(super) fn take_packed(
     if count > available {
         return Err(AllocationError::NotEnoughCpus { requested: count, available });
     }
-    let mut picker = Picker::new(machine, free, count);
+    let mut picker = Picker::new(machine, free, count, trace);
     picker.whole = style.whole;
     let [outer, inner] = picker.whole_levels();
     picker.take_whole(outer);
@@ -109,6 +123,18 @@ enum Level {
     Numa,
 }
 
+impl Level {
+    /// Why a wholly free unit is taken.
+    const fn whole(self, id: u32) -> PickReason {
+        match self {
+            Self::Core => PickReason::WholeCore(id),
+            Self::Uncore => PickReason::WholeUncore(id),
+            Self::Socket => PickReason::WholeSocket(id),
+            Self::Numa => PickReason::WholeNumaNode(id),
+        }
+    }
+}
+
 /// Number of free CPUs in every unit of the machine, by the position of the unit.
 #[derive(Debug, Clone)]
 struct FreeCounts {
@@ -119,9 +145,10 @@ struct FreeCounts {
 }
 
 /// A selection in progress. Counts are kept up to date with every CPU, so that no step has to count again.
-#[derive(Debug, Clone)]
-pub(super) struct Picker<'m> {
+#[derive(Debug)]
+pub(super) struct Picker<'m, 't> {
     machine: &'m Machine,
+    trace: &'t mut Trace,
     free: CpuSet,
     counts: FreeCounts,
     taken: CpuSet,
@@ -129,8 +156,8 @@ pub(super) struct Picker<'m> {
     whole: WholeUnits,
 }
 
-impl<'m> Picker<'m> {
-    pub(super) fn new(machine: &'m Machine, free: &CpuSet, needed: usize) -> Self {
+impl<'m, 't> Picker<'m, 't> {
+    pub(super) fn new(machine: &'m Machine, free: &CpuSet, needed: usize, trace: &'t mut Trace) -> Self {
         let zeros = |units: &[Unit]| vec![0; units.len()];
         let counts = FreeCounts {
             core: zeros(machine.cores()),
@@ -139,8 +166,9 @@ impl<'m> Picker<'m> {
             numa: zeros(machine.numas()),
         };
         let free = free.intersection(machine.online());
-        let mut picker = Self { machine, free, counts, taken: CpuSet::new(), needed, whole: WholeUnits::Verified };
-        for cpu in &picker.free {
+        let mut picker =
+            Self { machine, trace, free, counts, taken: CpuSet::new(), needed, whole: WholeUnits::Verified };
+        for cpu in picker.free.iter() {
             picker.counts.change(machine, cpu, |count| count + 1);
         }
         picker
@@ -156,7 +184,7 @@ impl<'m> Picker<'m> {
             if self.is_whole(level, position)
                 && let Some(unit) = units(machine, level).get(position)
             {
-                self.take_unit(unit);
+                self.take_unit(unit, level.whole(unit.id()));
             }
         }
     }
@@ -172,7 +200,7 @@ impl<'m> Picker<'m> {
                 if self.is_whole(Level::Core, *position)
                     && let Some(core) = machine.cores().get(*position)
                 {
-                    self.take_unit(core);
+                    self.take_unit(core, PickReason::WholeCore(core.id()));
                 }
             }
         }
@@ -190,7 +218,7 @@ impl<'m> Picker<'m> {
             for count in 1..=most {
                 for position in cores.iter().filter_map(|position| Some((*position, machine.cores().get(*position)?))) {
                     if self.free_in(Level::Core, position.0) == count {
-                        self.take_up_to_need(position.1);
+                        self.take_up_to_need(position.1, PickReason::PartOfCore(position.1.id()));
                     }
                     if self.needed == 0 {
                         return;
@@ -205,7 +233,7 @@ impl<'m> Picker<'m> {
         let machine = self.machine;
         for position in self.visiting_order(Level::Socket) {
             if let Some(socket) = machine.sockets().get(position) {
-                self.take_up_to_need(socket);
+                self.take_up_to_need(socket, PickReason::LowestOfSocket(socket.id()));
             }
         }
     }
@@ -234,12 +262,12 @@ impl<'m> Picker<'m> {
     }
 
     /// Takes a whole unit if the need is at least its size.
-    fn take_unit(&mut self, unit: &Unit) {
+    fn take_unit(&mut self, unit: &Unit, reason: PickReason) {
         if self.needed < unit.len() {
             return;
         }
         let rest = self.needed - unit.len();
-        self.take_up_to_need(unit);
+        self.take_up_to_need(unit, reason);
         if self.whole == WholeUnits::ByAverage {
             self.taken.insert_all(unit.cpus());
             self.needed = rest;
@@ -247,7 +275,10 @@ impl<'m> Picker<'m> {
     }
 
     /// Takes free CPUs of the unit, ascending, until nothing more is needed.
-    fn take_up_to_need(&mut self, unit: &Unit) {
+    fn take_up_to_need(&mut self, unit: &Unit, reason: PickReason) {
+        self.trace.step(reason, || {
+            unit.list().iter().filter(|cpu| self.free.contains(**cpu)).take(self.needed).copied().collect()
+        });
         for cpu in unit.list() {
             if self.needed == 0 {
                 return;

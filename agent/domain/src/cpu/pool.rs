@@ -3,6 +3,7 @@
 use super::extensions::IsolatedCpus;
 use super::{CpuManager, StaticPolicy};
 use crate::cpuset::CpuSet;
+use crate::hint::NumaMask;
 use crate::topology::Machine;
 
 impl StaticPolicy {
@@ -46,6 +47,29 @@ impl CpuManager {
             cpus.insert_all(&policy.set_apart(&self.machine).difference(&self.state.assigned()));
         }
         cpus
+    }
+
+    /// CPUs that a container may choose from: what is available and what it may use again; isolated ones alone if they
+    /// are meant for this and suffice.
+    pub(super) fn offered(
+        &self,
+        policy: &StaticPolicy,
+        reusable: &CpuSet,
+        count: usize,
+        affinity: Option<NumaMask>,
+    ) -> CpuSet {
+        let mut offered = self.available(policy);
+        offered.insert_all(reusable);
+        if policy.extensions.isolated == IsolatedCpus::ExclusiveOnly {
+            let mut isolated = offered.intersection(self.machine.isolated());
+            if let Some(mask) = affinity {
+                isolated.retain_all(&self.machine.cpus_in_numas(mask));
+            }
+            if isolated.len() >= count {
+                return isolated;
+            }
+        }
+        offered
     }
 
     /// Number of CPUs outside reserved cores that may become exclusive now; those of half-free cores count.

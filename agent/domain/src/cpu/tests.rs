@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
-use crate::hint::ProviderHints;
+use crate::hint::{NumaMask, ProviderHints};
 use crate::topology::shape::{A, B, C, D, Shape};
 use crate::workload::{ContainerKind, MilliCpu, QosClass, ResourceName, Resources};
 

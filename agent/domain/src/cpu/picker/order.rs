@@ -6,7 +6,7 @@
 use super::{Level, Picker, units};
 use crate::topology::Machine;
 
-impl<'m> Picker<'m> {
+impl<'m> Picker<'m, '_> {
     /// The two levels that are taken whole, the outer one first.
     pub(super) fn whole_levels(&self) -> [Level; 2] {
         if self.numa_is_outer() { [Level::Numa, Level::Socket] } else { [Level::Socket, Level::Numa] }

@@ -121,6 +121,18 @@ fn too_few_free_cpus_are_told() {
     assert_eq!(error.to_string(), "not enough cpus available to satisfy request: requested=4, available=3");
 }
 
+#[test]
+fn a_machine_with_64_nodes_is_divided_without_trying_everything() {
+    let machine = Shape { sockets: 8, numas: 8, caches: 2, cores: 16, threads: 2 }.machine();
+    let free = machine.online().difference(&CpuSet::range(0, 70));
+    for (count, nodes) in [(100, 2), (1000, 16), (2000, 32), (4000, 64)] {
+        let taken = take(&machine, &free, count, &NUMA_CORES).unwrap();
+        let used = machine.numas().iter().map(|numa| numa.cpus().intersection_len(&taken)).filter(|cpus| *cpus > 0);
+        assert_eq!((taken.len(), used.count()), (count, nodes), "{count} CPUs");
+        assert!(taken.is_subset(&free));
+    }
+}
+
 fn shapes() -> impl Strategy<Value = Shape> {
     (1..=3_u32, 1..=3_u32, 1..=2_u32, 1..=3_u32, 1..=2_u32).prop_map(|(sockets, numas, caches, cores, threads)| Shape {
         sockets,
@@ -168,6 +180,21 @@ proptest! {
     }
 
     #[test]
+    fn the_steps_that_are_taken_down_make_up_the_choice((machine, free) in machines(true), options in options(), share in 0..=100_usize) {
+        let count = free.len() * share / 100;
+        let mut trace = Trace::on();
+        let style = Style::new(&machine, &options, WholeUnits::Verified);
+        let taken = choose(&machine, &free, count, style, &mut trace).unwrap();
+        prop_assert_eq!(&taken, &take(&machine, &free, count, &options).unwrap());
+        let mut rest = taken;
+        for step in &trace.steps {
+            prop_assert!(step.cpus.is_subset(&rest) && !step.cpus.is_empty(), "{step:?} of {rest}");
+            rest.remove_all(&step.cpus);
+        }
+        prop_assert!(rest.is_empty());
+    }
+
+    #[test]
     fn whole_cores_stay_whole((machine, _) in machines(false), busy in any::<u64>(), numa: bool, share in 0..=100_usize) {
         let taken_cores = machine.cores().iter().enumerate().filter(|(core, _)| busy >> (core % 64) & 1 == 1);
         let busy = taken_cores.fold(CpuSet::new(), |all, (_, core)| all.union(core.cpus()));
@@ -184,7 +211,8 @@ proptest! {
         (machine, free) in machines(false), options in options(), share in 0..=100_usize,
     ) {
         let count = free.len() * share / 100;
-        let by_average = take_by(&machine, &free, count, &options, WholeUnits::ByAverage).unwrap();
+        let style = Style::new(&machine, &options, WholeUnits::ByAverage);
+        let by_average = choose(&machine, &free, count, style, &mut Trace::off()).unwrap();
         prop_assert_eq!(take(&machine, &free, count, &options).unwrap(), by_average);
     }
 }

@@ -1,8 +1,10 @@
 //! The step that keeps a container on few uncore caches (`prefer-align-cpus-by-uncorecache`).
 
 use super::{Level, Picker};
+use crate::cpu::trace::PickReason;
+use crate::cpuset::CpuSet;
 
-impl Picker<'_> {
+impl Picker<'_, '_> {
     /// Takes whole caches, then a part of one cache if its lowest cores give exactly the rest. What fits nowhere is
     /// left to the following steps.
     pub(super) fn take_caches(&mut self) {
@@ -39,16 +41,18 @@ impl Picker<'_> {
         if free - spare != self.needed {
             return;
         }
-        let last = chosen().flat_map(|core| core.list()).filter(|cpu| self.free.contains(**cpu)).max().copied();
-        let dropped = last.filter(|_| spare == 1);
-        for core in cores {
-            let Some(core) = machine.cores().get(*core) else { continue };
-            for cpu in core.list().iter().filter(|cpu| Some(**cpu) != dropped) {
-                if self.needed == 0 {
-                    return;
-                }
-                self.take_cpu(*cpu);
-            }
+        let free = chosen().flat_map(|core| core.list()).copied().filter(|cpu| self.free.contains(*cpu));
+        let mut part: CpuSet = free.collect();
+        if spare == 1
+            && let Some(last) = part.last()
+        {
+            part.remove(last);
+        }
+        if let Some(cache) = machine.uncores().get(position) {
+            self.trace.step(PickReason::PartOfUncore(cache.id()), || part.clone());
+        }
+        for cpu in &part {
+            self.take_cpu(cpu);
         }
     }
 }

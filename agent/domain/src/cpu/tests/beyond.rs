@@ -137,3 +137,40 @@ fn hints_for_a_resize_hold_the_nodes_where_the_container_is() {
     assert_eq!(list(9), [0b11]);
     assert_eq!(list(1), [0b10, 0b11]);
 }
+
+#[test]
+fn a_decision_is_explained_step_by_step() {
+    let mut manager = manager(B, &[], "0");
+    let pod = pod("p", &["i:init:2", "a:app:11", "a:shared:500m"]);
+    let hint = TopologyHint::new(NumaMask(0b10), true);
+    let [init, app, shared] = pod.containers.as_slice() else { panic!("three containers") };
+    manager.allocate(&pod, init, &hint).unwrap();
+
+    let why = manager.explain(&pod, app, &hint).unwrap();
+    let step = |reason, cpus| PickStep { reason, cpus: set(cpus) };
+    let steps = [
+        step(PickReason::WholeNumaNode(1), "4-7,12-15"),
+        step(PickReason::WholeCore(1), "1,9"),
+        step(PickReason::PartOfCore(0), "8"),
+    ];
+    assert_eq!(why.steps, steps);
+    assert_eq!(why.claim, CpuClaim::Exclusive { cpus: 11, and_shared: false });
+    assert_eq!((why.reusable, why.inside), (set("4,12"), Some(set("4-7,12-15"))));
+    assert_eq!((why.offered, why.cpus), (set("1-15"), set("1,4-9,12-15")));
+    assert_eq!(manager.state().cpus_of(&pod.uid, "app"), None, "nothing has changed");
+
+    let why = manager.explain(&pod, shared, &hint).unwrap();
+    assert_eq!((why.claim, why.steps), (CpuClaim::Shared(SharedReason::NotWhole), Vec::new()));
+    assert_eq!(why.cpus, manager.state().default_cpu_set);
+    let why = manager.explain(&pod, init, &hint).unwrap();
+    assert_eq!((why.owned, why.cpus), (Some(set("4,12")), set("4,12")));
+}
+
+#[test]
+fn an_even_distribution_is_explained_by_its_shares() {
+    let manager = manager(B, &["distribute-cpus-across-numa"], "0");
+    let pod = pod("p", &["a:c:9"]);
+    let why = manager.explain(&pod, &pod.containers[0], &TopologyHint::NONE).unwrap();
+    assert_eq!(why.shares, [NodeShare { node: 0, cpus: 4 }, NodeShare { node: 1, cpus: 5 }]);
+    assert_eq!(why.steps.iter().map(|step| step.cpus.len()).sum::<usize>(), 9);
+}
