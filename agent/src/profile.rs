@@ -35,6 +35,7 @@ mod reservations;
 mod resource_managers;
 mod scalar;
 mod suggest;
+mod syntax;
 mod sysctls;
 mod text;
 mod tree;

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span};
+use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::diagnostic::{Diagnostic, Position};
+use super::syntax::{Fatal, fatal, syntax, too_deep};
 use super::text;
 
 /// Deepest nesting of lists and mappings; a valid profile needs six.
@@ -78,9 +79,6 @@ struct Builder {
     nodes: usize,
     problems: Vec<Diagnostic>,
 }
-
-/// A problem behind which nothing more can be read.
-type Fatal = Box<Diagnostic>;
 
 impl Builder {
     fn run(mut self, text: &str) -> Result<(Node, Vec<Diagnostic>), Vec<Diagnostic>> {
@@ -282,28 +280,4 @@ fn refuse_tag(tagged: bool, at: Position) -> Result<(), Fatal> {
 
 fn start(span: &Span) -> Position {
     Position { line: span.start.line(), column: span.start.col() + 1 }
-}
-
-fn fatal(at: Position, message: &str, found: &str, allowed: &str) -> Fatal {
-    Box::new(Diagnostic::at(at, "", message).found(found).allowed(allowed))
-}
-
-fn too_deep(at: Position) -> Fatal {
-    fatal(at, "nested too deeply", &format!("more than {MAX_DEPTH} levels"), &format!("at most {MAX_DEPTH}"))
-}
-
-/// The parser's own words, better ones where a common mistake is behind them.
-fn syntax(error: &ScanError) -> Fatal {
-    let marker = error.marker();
-    let at = Position { line: marker.line(), column: marker.col() + 1 };
-    match error.kind() {
-        ErrorKind::TabNotAllowed
-        | ErrorKind::TabInBlockIndentation
-        | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart
-        | ErrorKind::TabInPlainScalar => fatal(at, "not valid YAML", "a tab as indentation", "spaces"),
-        ErrorKind::RecursionLimitExceeded => too_deep(at),
-        ErrorKind::DirectiveDisallowed => fatal(at, "directive", "a line with %", "a document without directives"),
-        kind => Box::new(Diagnostic::at(at, "", format!("not valid YAML: {kind}"))),
-    }
 }

@@ -1,0 +1,172 @@
+//! What is in force, what was said of the newest text, and the copy kept for a restart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+use trimtab_domain::plan::{Finding, Severity};
+use trimtab_domain::spec::NodeSpec;
+
+use super::last_good::LastGood;
+use super::{LoadedProfile, read_text};
+use crate::profile::diagnostic::{Diagnostic, Rejected};
+use crate::profile::{self, Profile};
+use crate::reconcile::report::ProfileReport;
+
+/// What is in force and what was said last.
+pub(super) struct Keeper {
+    pub(super) path: PathBuf,
+    last_good: LastGood,
+    /// What was judged last.
+    pub(super) seen: Option<Result<Vec<u8>, Rejected>>,
+    spec: Option<Arc<NodeSpec>>,
+    report: ProfileReport,
+    warnings: Vec<Finding>,
+    standing: Vec<Finding>,
+}
+
+impl Keeper {
+    pub(super) fn new(path: &Path, state_dir: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            last_good: LastGood::of(state_dir),
+            seen: None,
+            spec: None,
+            report: ProfileReport::default(),
+            warnings: Vec::new(),
+            standing: Vec::new(),
+        }
+    }
+
+    /// The first look: the file, and where that is no good the kept copy.
+    pub(super) fn start(&mut self) -> LoadedProfile {
+        let text = read_text(&self.path);
+        let kept = match self.last_good.load() {
+            Ok(kept) => kept,
+            Err(damage) => {
+                error!(%damage, "the last good profile cannot be used");
+                self.standing.push(damage.finding());
+                None
+            }
+        };
+        self.take(text);
+        if self.spec.is_none()
+            && let Some(kept) = kept
+        {
+            self.fall_back(&kept);
+        }
+        if self.spec.is_none() {
+            error!(path = %self.path.display(), "no profile is in force: nothing is held until there is a valid one");
+        }
+        self.loaded()
+    }
+
+    fn fall_back(&mut self, kept: &[u8]) {
+        let name = self.last_good.path().display().to_string();
+        match profile::parse(&name, kept) {
+            Ok(profile) => {
+                warn!(path = %self.path.display(), kept = %name, "the last good profile is in force");
+                self.report.name.clone_from(&profile.spec.name);
+                self.report.generation = 1;
+                self.report.source = name;
+                self.spec = Some(Arc::new(profile.spec));
+            }
+            Err(rejected) => self.standing.push(Finding {
+                severity: Severity::Error,
+                code: "last-good-profile-refused",
+                object: name,
+                message: format!("this release refuses the profile that was in force before: {rejected}"),
+                remedy: "give the agent a valid profile".to_owned(),
+            }),
+        }
+    }
+
+    /// Judges a text; true if something is to be told.
+    pub(super) fn take(&mut self, text: Result<Vec<u8>, Rejected>) -> bool {
+        let before = (self.report.clone(), self.warnings.clone());
+        let file = self.path.to_string_lossy().into_owned();
+        match text.as_ref().map_err(Rejected::clone).and_then(|text| profile::parse(&file, text)) {
+            Ok(profile) => self.accept(text.as_deref().unwrap_or_default(), profile, file),
+            Err(rejected) => self.reject(&rejected),
+        }
+        self.seen = Some(text);
+        before != (self.report.clone(), self.warnings.clone())
+    }
+
+    fn accept(&mut self, text: &[u8], profile: Profile, file: String) {
+        // Kept before it is used: a restart must not fall back behind what the node was held at.
+        self.keep(text);
+        self.warnings = profile.warnings.iter().map(doubt).collect();
+        if self.spec.as_deref() != Some(&profile.spec) {
+            self.report.generation += 1;
+            info!(name = %profile.spec.name, generation = self.report.generation, "a profile is in force");
+            for warning in &profile.warnings {
+                warn!("{warning}");
+            }
+            self.spec = Some(Arc::new(profile.spec));
+        } else if !self.report.valid {
+            info!(generation = self.report.generation, "the profile is valid again");
+        }
+        self.report.name = self.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
+        self.report.source = file;
+        self.report.valid = true;
+        self.report.errors.clear();
+    }
+
+    fn reject(&mut self, rejected: &Rejected) {
+        let errors: Vec<String> = rejected.diagnostics.iter().map(ToString::to_string).collect();
+        if errors != self.report.errors {
+            let stays = if self.spec.is_some() { "the last good profile stays in force" } else { "none is in force" };
+            for problem in &errors {
+                error!("{problem}");
+            }
+            error!(errors = errors.len(), "the profile is refused; {stays}");
+        }
+        self.report.valid = false;
+        self.report.errors = errors;
+    }
+
+    /// Writes the copy that a restart falls back to. A profile is used even if it cannot be kept.
+    fn keep(&mut self, text: &[u8]) {
+        const CODE: &str = "last-good-profile-not-kept";
+        self.standing.retain(|finding| finding.code != CODE);
+        if let Err(error) = self.last_good.store(text) {
+            error!(%error, "the profile cannot be kept for a restart");
+            self.standing.push(Finding {
+                severity: Severity::Warning,
+                code: CODE,
+                object: self.last_good.path().display().to_string(),
+                message: format!("the profile in force cannot be kept for a restart: {error}"),
+                remedy: "make the state directory writable".to_owned(),
+            });
+        }
+    }
+
+    pub(super) fn cannot_follow(&mut self, error: &io::Error) {
+        error!(%error, "changes of the profile are not seen until the agent is started again");
+        self.standing.push(Finding {
+            severity: Severity::Error,
+            code: "profile-not-followed",
+            object: self.path.display().to_string(),
+            message: format!("changes of the profile are not seen: {error}"),
+            remedy: "raise fs.inotify.max_user_instances and max_user_watches, then start the agent again".to_owned(),
+        });
+    }
+
+    pub(super) fn loaded(&self) -> LoadedProfile {
+        let findings = self.standing.iter().chain(&self.warnings).cloned().collect();
+        LoadedProfile { spec: self.spec.clone(), report: self.report.clone(), findings }
+    }
+}
+
+/// A warning of the parser as a finding.
+fn doubt(warning: &Diagnostic) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        code: "profile-doubtful",
+        object: warning.path.clone(),
+        message: warning.to_string(),
+        remedy: String::new(),
+    }
+}
