@@ -1,10 +1,12 @@
 //! The profile on a real file system: picked up however it is replaced, never put out of force by a bad one.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::{AT_FDCWD, RenameFlags};
 use tempfile::TempDir;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -87,35 +89,108 @@ fn named(loaded: &LoadedProfile) -> Option<&str> {
     loaded.spec.as_ref().map(|spec| spec.name.as_str())
 }
 
+/// One way to change a profile: what is there before it is followed, and the one change after.
+type Way = (&'static str, fn(&Scene), fn(&Scene));
+
+/// Each change is made alone and once, so that no other event can have been the one that was seen.
+const WAYS: &[Way] = &[
+    ("made in place", |_| {}, |scene| fs::write(&scene.path, text("new")).unwrap()),
+    (
+        "edited in place",
+        |scene| fs::write(&scene.path, text("old")).unwrap(),
+        |scene| fs::write(&scene.path, text("new")).unwrap(),
+    ),
+    (
+        "replaced by a rename",
+        |scene| {
+            fs::write(&scene.path, text("old")).unwrap();
+            fs::write(scene.mount().join(".swp"), text("new")).unwrap();
+        },
+        |scene| fs::rename(scene.mount().join(".swp"), &scene.path).unwrap(),
+    ),
+    (
+        "made as a hard link, which nobody closes",
+        |scene| fs::write(scene.root.path().join("other"), text("new")).unwrap(),
+        |scene| fs::hard_link(scene.root.path().join("other"), &scene.path).unwrap(),
+    ),
+    (
+        "made as a symbolic link",
+        |scene| fs::write(scene.root.path().join("other"), text("new")).unwrap(),
+        |scene| symlink(scene.root.path().join("other"), &scene.path).unwrap(),
+    ),
+    (
+        "written through another name in another directory",
+        |scene| {
+            fs::write(&scene.path, text("old")).unwrap();
+            fs::hard_link(&scene.path, scene.root.path().join("other")).unwrap();
+        },
+        |scene| fs::write(scene.root.path().join("other"), text("new")).unwrap(),
+    ),
+    (
+        "the target of a link edited",
+        |scene| {
+            fs::write(scene.root.path().join("other"), text("old")).unwrap();
+            symlink("../other", &scene.path).unwrap();
+        },
+        |scene| fs::write(scene.root.path().join("other"), text("new")).unwrap(),
+    ),
+    (
+        "the missing target of a link made",
+        |scene| symlink("../other", &scene.path).unwrap(),
+        |scene| fs::write(scene.root.path().join("other"), text("new")).unwrap(),
+    ),
+    (
+        "the directory swapped",
+        |scene| {
+            fs::write(&scene.path, text("old")).unwrap();
+            fs::create_dir(scene.root.path().join("fresh")).unwrap();
+            fs::write(scene.root.path().join("fresh/profile.yaml"), text("new")).unwrap();
+        },
+        |scene| {
+            let (fresh, mount) = (scene.root.path().join("fresh"), scene.mount());
+            nix::fcntl::renameat2(AT_FDCWD, &fresh, AT_FDCWD, mount, RenameFlags::RENAME_EXCHANGE).unwrap();
+        },
+    ),
+    (
+        "still open after the write",
+        |scene| fs::write(&scene.path, text("old")).unwrap(),
+        |scene| {
+            let mut file = fs::OpenOptions::new().write(true).truncate(true).open(&scene.path).unwrap();
+            file.write_all(text("new").as_bytes()).unwrap();
+            std::mem::forget(file);
+        },
+    ),
+];
+
 #[tokio::test]
-async fn a_profile_is_followed_however_it_is_replaced() {
+async fn a_profile_is_followed_however_it_is_changed() {
+    for (name, before, change) in WAYS {
+        let scene = Scene::new();
+        before(&scene);
+        let mut followed = scene.follow();
+        assert_ne!(named(&followed.now()), Some("new"), "{name}");
+        change(&scene);
+        let seen = followed.until(name, |loaded| loaded.report.valid && loaded.report.name == "new").await;
+        assert_eq!(named(&seen), Some("new"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn change_after_change_is_followed() {
     let scene = Scene::new();
     let mut followed = scene.follow();
     assert_eq!(named(&followed.now()), None);
     assert!(!followed.now().report.valid);
-    // Made later, by an editor that writes in place.
-    fs::write(&scene.path, text("made")).unwrap();
-    assert_eq!(followed.until_named("made").await.report.generation, 1);
-    fs::write(&scene.path, text("edited")).unwrap();
-    assert_eq!(followed.until_named("edited").await.report.generation, 2);
-    // Replaced by a rename, twice: the second time nothing but the directory is still the same.
-    for name in ["renamed", "renamed-again"] {
-        let other = scene.mount().join(".profile.swp");
-        fs::write(&other, text(name)).unwrap();
-        fs::rename(&other, &scene.path).unwrap();
-        followed.until_named(name).await;
+    for (name, generation) in [("one", 1), ("two", 2), ("three", 3), ("four", 4)] {
+        if generation % 2 == 0 {
+            let other = scene.mount().join(".profile.swp");
+            fs::write(&other, text(name)).unwrap();
+            fs::rename(&other, &scene.path).unwrap();
+        } else {
+            fs::write(&scene.path, text(name)).unwrap();
+        }
+        assert_eq!(followed.until_named(name).await.report.generation, generation);
     }
-    // A hard link, which no writer closes.
-    let other = scene.mount().join("other");
-    fs::write(&other, text("linked")).unwrap();
-    fs::remove_file(&scene.path).unwrap();
-    fs::hard_link(&other, &scene.path).unwrap();
-    followed.until_named("linked").await;
-    // Written through the other name, which its directory does not announce here.
-    let away = scene.root.path().join("away");
-    fs::hard_link(&scene.path, &away).unwrap();
-    fs::write(&away, text("from-afar")).unwrap();
-    followed.until_named("from-afar").await;
 }
 
 #[tokio::test]
