@@ -219,6 +219,8 @@ async fn a_whole_directory_may_come_late_go_and_come_back() {
     fs::create_dir(scene.mount()).unwrap();
     fs::write(&scene.path, text("late")).unwrap();
     followed.until_named("late").await;
+    fs::write(&scene.path, text("edited")).unwrap();
+    followed.until_named("edited").await;
     fs::rename(scene.mount(), scene.root.path().join("aside")).unwrap();
     followed.until("gone", |loaded| !loaded.report.valid).await;
     let fresh = scene.root.path().join("fresh");
