@@ -39,8 +39,17 @@ impl Scene {
         Followed { seen, _cancel: cancel.drop_guard() }
     }
 
-    fn kept(&self) -> String {
-        fs::read_to_string(self.state.join("profile.last-good")).unwrap()
+    /// The kept copy, once it holds this profile.
+    async fn kept(&self, name: &str) -> String {
+        let copy = async {
+            loop {
+                match fs::read_to_string(self.state.join("profile.last-good")) {
+                    Ok(copy) if copy.ends_with(&text(name)) => return copy,
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, copy).await.unwrap_or_else(|_| panic!("{name} is not kept"))
     }
 
     /// What the kubelet does to a mounted ConfigMap: a new dated directory, `..data` swapped by a rename.
@@ -245,7 +254,7 @@ async fn a_bad_or_missing_profile_leaves_the_last_good_one_in_force() {
     fs::write(&scene.path, text("good")).unwrap();
     let mut followed = scene.follow();
     assert_eq!(named(&followed.now()), Some("good"));
-    let kept = scene.kept();
+    let kept = scene.kept("good").await;
 
     fs::write(&scene.path, text("bad").replace("spec: {}", "spec: {sysctl: {}}")).unwrap();
     let bad = followed.until("refusal", |loaded| !loaded.report.valid).await;
@@ -261,7 +270,7 @@ async fn a_bad_or_missing_profile_leaves_the_last_good_one_in_force() {
     let directory = followed.until("directory", |loaded| loaded.report.errors[0].contains("ordinary file")).await;
     assert_eq!(named(&directory), Some("good"));
     fs::remove_dir(&scene.path).unwrap();
-    assert_eq!(scene.kept(), kept);
+    assert_eq!(scene.kept("good").await, kept);
 
     fs::write(&scene.path, text("good")).unwrap();
     let again = followed.until("the good one again", |loaded| loaded.report.valid).await;
@@ -273,7 +282,9 @@ async fn a_bad_or_missing_profile_leaves_the_last_good_one_in_force() {
 async fn the_last_good_profile_outlives_a_restart() {
     let scene = Scene::new();
     fs::write(&scene.path, text("good")).unwrap();
-    drop(scene.follow());
+    let first = scene.follow();
+    scene.kept("good").await;
+    drop(first);
     for spoil in ["nonsense: [", ""] {
         fs::write(&scene.path, spoil).unwrap();
         let loaded = scene.follow().now();
@@ -287,7 +298,7 @@ async fn the_last_good_profile_outlives_a_restart() {
     assert_eq!(named(&followed.now()), Some("good"));
     fs::write(&scene.path, text("next")).unwrap();
     assert_eq!(followed.until_named("next").await.report.generation, 2);
-    assert!(scene.kept().ends_with(&text("next")));
+    scene.kept("next").await;
 }
 
 #[tokio::test]
@@ -295,8 +306,8 @@ async fn a_damaged_copy_is_set_aside_and_never_used() {
     let whole = {
         let scene = Scene::new();
         fs::write(&scene.path, text("good")).unwrap();
-        drop(scene.follow());
-        scene.kept()
+        let _followed = scene.follow();
+        scene.kept("good").await
     };
     let torn = whole[..whole.len() - 5].to_owned();
     let rows = [
@@ -327,9 +338,16 @@ async fn a_profile_that_cannot_be_kept_is_in_force_all_the_same() {
     let scene = Scene::new();
     fs::write(&scene.state, "a file where the directory should be").unwrap();
     fs::write(&scene.path, text("good")).unwrap();
-    let loaded = scene.follow().now();
-    assert_eq!((named(&loaded), loaded.report.valid), (Some("good"), true));
-    assert!(loaded.findings.iter().any(|finding| finding.code == "last-good-profile-not-kept"), "{loaded:?}");
+    let mut followed = scene.follow();
+    assert_eq!((named(&followed.now()), followed.now().report.valid), (Some("good"), true));
+    let told =
+        |loaded: &LoadedProfile| loaded.findings.iter().any(|finding| finding.code == "last-good-profile-not-kept");
+    assert_eq!(named(&followed.until("finding", told).await), Some("good"));
+    // Once the directory can be made, the next profile is kept, and the finding goes.
+    fs::remove_file(&scene.state).unwrap();
+    fs::write(&scene.path, text("next")).unwrap();
+    followed.until("no finding", |loaded| loaded.report.name == "next" && loaded.findings.is_empty()).await;
+    scene.kept("next").await;
 }
 
 #[test]

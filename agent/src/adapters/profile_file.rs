@@ -63,21 +63,31 @@ pub fn follow(path: &Path, state_dir: &Path, cancel: CancellationToken) -> watch
     let watcher = Watcher::open(path).map_err(|error| keeper.cannot_follow(&error)).ok();
     let first = keeper.start();
     let (out, receiver) = watch::channel(first);
-    if let Some(watcher) = watcher {
-        tokio::spawn(keep_following(keeper, watcher, out, cancel));
-    }
+    tokio::spawn(keep_following(keeper, watcher, out, cancel));
     receiver
 }
 
 async fn keep_following(
     mut keeper: Keeper,
-    mut watcher: Watcher,
+    watcher: Option<Watcher>,
     out: watch::Sender<LoadedProfile>,
     cancel: CancellationToken,
 ) {
+    let Some(mut watcher) = watcher else {
+        if keeper.kept().await {
+            out.send_replace(keeper.loaded());
+        }
+        return;
+    };
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
+            news = keeper.kept(), if keeper.is_keeping() => {
+                if news {
+                    out.send_replace(keeper.loaded());
+                }
+                continue;
+            }
             alive = watcher.changed() => if !alive {
                 keeper.cannot_follow(&io::Error::other("the stream of events ended"));
                 out.send_replace(keeper.loaded());
@@ -90,6 +100,8 @@ async fn keep_following(
             continue;
         }
         let text = settled_text(&keeper.path, text).await;
+        // One copy after the other, so that the newest is what remains.
+        keeper.kept().await;
         if keeper.take(text) {
             out.send_replace(keeper.loaded());
         }

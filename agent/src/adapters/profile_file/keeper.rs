@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 use trimtab_domain::plan::{Finding, Severity};
 use trimtab_domain::spec::NodeSpec;
@@ -18,6 +19,8 @@ use crate::reconcile::report::ProfileReport;
 pub(super) struct Keeper {
     pub(super) path: PathBuf,
     last_good: LastGood,
+    /// The copy that is being written.
+    keeping: Option<JoinHandle<io::Result<()>>>,
     /// What was judged last.
     pub(super) seen: Option<Result<Vec<u8>, Rejected>>,
     spec: Option<Arc<NodeSpec>>,
@@ -31,6 +34,7 @@ impl Keeper {
         Self {
             path: path.to_owned(),
             last_good: LastGood::of(state_dir),
+            keeping: None,
             seen: None,
             spec: None,
             report: ProfileReport::default(),
@@ -95,7 +99,6 @@ impl Keeper {
     }
 
     fn accept(&mut self, text: &[u8], profile: Profile, file: String) {
-        // Kept before it is used: a restart must not fall back behind what the node was held at.
         self.keep(text);
         self.warnings = profile.warnings.iter().map(doubt).collect();
         if self.spec.as_deref() != Some(&profile.spec) {
@@ -127,11 +130,28 @@ impl Keeper {
         self.report.errors = errors;
     }
 
-    /// Writes the copy that a restart falls back to. A profile is used even if it cannot be kept.
+    /// Begins to write the copy that a restart falls back to, beside the work: a disk takes tens of milliseconds to
+    /// make it durable. If the agent dies meanwhile, the file itself is still there to be read again.
     fn keep(&mut self, text: &[u8]) {
+        let (last_good, text) = (self.last_good.clone(), text.to_vec());
+        self.keeping = Some(tokio::task::spawn_blocking(move || last_good.store(&text)));
+    }
+
+    /// True while a copy is being written.
+    pub(super) fn is_keeping(&self) -> bool {
+        self.keeping.is_some()
+    }
+
+    /// Waits until the copy is written; true if there is something to be told of it. A profile is used even if it
+    /// cannot be kept.
+    pub(super) async fn kept(&mut self) -> bool {
         const CODE: &str = "last-good-profile-not-kept";
+        let Some(keeping) = &mut self.keeping else { return false };
+        let done = keeping.await.map_err(io::Error::other).flatten();
+        self.keeping = None;
+        let before = self.standing.len();
         self.standing.retain(|finding| finding.code != CODE);
-        if let Err(error) = self.last_good.store(text) {
+        if let Err(error) = &done {
             error!(%error, "the profile cannot be kept for a restart");
             self.standing.push(Finding {
                 severity: Severity::Warning,
@@ -141,6 +161,7 @@ impl Keeper {
                 remedy: "make the state directory writable".to_owned(),
             });
         }
+        done.is_err() || before != self.standing.len()
     }
 
     pub(super) fn cannot_follow(&mut self, error: &io::Error) {

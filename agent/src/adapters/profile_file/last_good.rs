@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 const NAME: &str = "profile.last-good";
 
 /// The copy in a state directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct LastGood {
     path: PathBuf,
 }
@@ -66,7 +66,9 @@ impl LastGood {
         let damage = |why: String, aside| Damage { path: self.path.clone(), why, aside };
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             Err(error) => return Err(damage(error.to_string(), None)),
         };
         match unpack(&bytes) {

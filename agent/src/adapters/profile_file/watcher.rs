@@ -26,6 +26,8 @@ pub(super) struct Watcher {
     events: EventStream<Vec<u8>>,
     active: HashMap<WatchDescriptor, BTreeSet<OsString>>,
     armed: BTreeMap<PathBuf, Point>,
+    /// While a writer is at work: when the file is looked at all the same.
+    written_until: Option<Instant>,
 }
 
 /// What an event means for the content.
@@ -49,20 +51,20 @@ impl Watcher {
         let watches = inotify.watches();
         let events = inotify.into_event_stream(vec![0; EVENT_BUFFER])?;
         let path = std::path::absolute(path)?;
-        let mut watcher = Self { path, watches, events, active: HashMap::new(), armed: BTreeMap::new() };
+        let mut watcher =
+            Self { path, watches, events, active: HashMap::new(), armed: BTreeMap::new(), written_until: None };
         watcher.arm()?;
         Ok(watcher)
     }
 
     /// Waits until the content may have changed, with the watches armed anew for what the path means now; false if
-    /// nothing more can be followed.
+    /// nothing more can be followed. May be dropped while it waits, and called again.
     pub(super) async fn changed(&mut self) -> bool {
-        let mut written_until: Option<Instant> = None;
         loop {
-            let next = match written_until {
+            let next = match self.written_until {
                 Some(deadline) => match tokio::time::timeout_at(deadline, self.events.next()).await {
                     Ok(next) => next,
-                    Err(_) => return self.arm().is_ok(),
+                    Err(_) => return self.look_again(),
                 },
                 None => self.events.next().await,
             };
@@ -75,11 +77,16 @@ impl Watcher {
             match meaning {
                 Meaning::None => {}
                 Meaning::BeingWritten => {
-                    written_until.get_or_insert_with(|| Instant::now() + WRITE_LIMIT);
+                    self.written_until.get_or_insert_with(|| Instant::now() + WRITE_LIMIT);
                 }
-                Meaning::Changed => return self.arm().is_ok(),
+                Meaning::Changed => return self.look_again(),
             }
         }
+    }
+
+    fn look_again(&mut self) -> bool {
+        self.written_until = None;
+        self.arm().is_ok()
     }
 
     fn meaning(&mut self, event: &Event<OsString>) -> Meaning {
