@@ -13,7 +13,9 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::hint::{NumaMask, ProviderHints};
+use hints::Prospect;
+
+use crate::hint::{NumaMask, Opinion, ProviderHints};
 use crate::placement::AllocationError;
 use crate::workload::{Container, ContainerKind, Pod, PodUid, ResourceName, Resources};
 
@@ -28,6 +30,9 @@ pub struct Device {
     /// False for a device that must not be handed out; it still counts for what an empty machine could do.
     pub healthy: bool,
 }
+
+/// No device.
+static NO_DEVICES: BTreeSet<DeviceId> = BTreeSet::new();
 
 /// All devices of one resource.
 pub type DevicePool = BTreeMap<DeviceId, Device>;
@@ -72,14 +77,8 @@ impl DeviceManager {
     pub fn hints_for_container(&self, pod: &Pod, container: &Container) -> ProviderHints {
         let mut hints = ProviderHints::NO_OPINION;
         for (resource, pool, count) in self.requests(&container.resources) {
-            let list = match self.devices_of(&pod.uid, &container.name, resource) {
-                Some(owned) if !owned.is_empty() => hints::of_owned(pool, owned, count, self.nodes),
-                _ => {
-                    let free = self.free(resource, pool);
-                    hints::of_free(pool, (&free, self.reusable_of(&pod.uid, resource)), count, self.nodes)
-                }
-            };
-            hints.push(resource.clone(), list);
+            let prospect = self.prospect(pod, container, (resource, pool), count);
+            hints.push(resource.clone(), hints::list(pool, &prospect, self.nodes));
         }
         hints
     }
@@ -91,11 +90,33 @@ impl DeviceManager {
         for (resource, pool) in &self.pools {
             let count = pod_request(pod, resource);
             if count > 0 {
-                let free = self.free(resource, pool);
-                hints.push(resource.clone(), hints::of_free(pool, (&free, &BTreeSet::new()), count, self.nodes));
+                let prospect = Prospect::Free { free: self.free(resource, pool), reusable: &NO_DEVICES, count };
+                hints.push(resource.clone(), hints::list(pool, &prospect, self.nodes));
             }
         }
         hints
+    }
+
+    /// What [`hints_for_container`](Self::hints_for_container) lists, as conditions, one per resource that has an
+    /// opinion.
+    #[must_use]
+    pub fn demands_of_container(&self, pod: &Pod, container: &Container) -> Vec<Opinion> {
+        let opinion = |(resource, pool, count): (&ResourceName, &DevicePool, usize)| {
+            let prospect = self.prospect(pod, container, (resource, pool), count);
+            hints::opinion(resource, pool, &prospect, self.nodes)
+        };
+        self.requests(&container.resources).filter_map(opinion).collect()
+    }
+
+    /// What [`hints_for_pod`](Self::hints_for_pod) lists, in the same form.
+    #[must_use]
+    pub fn demands_of_pod(&self, pod: &Pod) -> Vec<Opinion> {
+        let opinion = |(resource, pool): (&ResourceName, &DevicePool)| {
+            let count = pod_request(pod, resource);
+            let prospect = Prospect::Free { free: self.free(resource, pool), reusable: &NO_DEVICES, count };
+            if count > 0 { hints::opinion(resource, pool, &prospect, self.nodes) } else { None }
+        };
+        self.pools.iter().filter_map(opinion).collect()
     }
 
     /// Gives a container its devices, near the hinted nodes as far as there are any. One that has devices keeps them.
@@ -156,6 +177,23 @@ impl DeviceManager {
         self.owned.get(pod).into_iter().flat_map(BTreeMap::keys).map(String::as_str)
     }
 
+    /// Out of which devices a container could be served.
+    fn prospect<'a>(
+        &'a self,
+        pod: &Pod,
+        container: &Container,
+        (resource, pool): (&ResourceName, &DevicePool),
+        count: usize,
+    ) -> Prospect<'a> {
+        match self.devices_of(&pod.uid, &container.name, resource) {
+            Some(owned) if !owned.is_empty() => Prospect::Owned { owned, count },
+            _ => {
+                let reusable = self.reusable_of(&pod.uid, resource);
+                Prospect::Free { free: self.free(resource, pool), reusable, count }
+            }
+        }
+    }
+
     /// What a container asks for of the resources that are devices here.
     fn requests<'a>(
         &'a self,
@@ -176,9 +214,8 @@ impl DeviceManager {
     }
 
     fn reusable_of(&self, pod: &PodUid, resource: &ResourceName) -> &BTreeSet<DeviceId> {
-        static NONE: BTreeSet<DeviceId> = BTreeSet::new();
         let reusable = self.reusable.as_ref().filter(|(owner, _)| owner == pod);
-        reusable.and_then(|(_, devices)| devices.get(resource)).unwrap_or(&NONE)
+        reusable.and_then(|(_, devices)| devices.get(resource)).unwrap_or(&NO_DEVICES)
     }
 
     /// Devices of init containers may be used again, until a container that goes on running takes them.

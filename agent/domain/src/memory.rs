@@ -34,6 +34,7 @@ use crate::reserved_memory::{self, MemoryReservation, ReservedMemoryError};
 use crate::topology::Machine;
 use crate::workload::{Container, ContainerKind, Pod, PodUid, QosClass, ResourceName};
 
+mod demand;
 mod masks;
 mod outlook;
 mod request;

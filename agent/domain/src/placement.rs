@@ -14,7 +14,7 @@ mod rejection;
 mod tests;
 
 pub use assignment::{Assignment, Conflict};
-pub use explanation::{Explanation, MergeExplanation, MergeReason, Provider, ProviderOpinion};
+pub use explanation::{Explanation, MergeExplanation, MergeReason, Provider, ProviderOpinion, ResourceOpinion};
 pub use managers::{Extensions, ManagersConfig, Refused, ResourceManagers, Restored};
 pub use rejection::{AllocationError, Rejection, RejectionReason, StartError, StartStage};
 

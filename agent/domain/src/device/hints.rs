@@ -3,33 +3,66 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Device, DeviceId, DevicePool};
-use crate::hint::{Bound, Demand, HintList, NumaMask, PreferredSets, TopologyHint};
+use crate::hint::{Bound, Demand, HintList, NumaMask, Opinion, PreferredSets, TopologyHint};
 use crate::workload::ResourceName;
 
-/// Hints that repeat what a container has; none if that is not as many as it asks for.
-pub(super) fn of_owned(pool: &DevicePool, owned: &BTreeSet<DeviceId>, count: usize, machine: NumaMask) -> HintList {
-    if !has_topology(pool) {
-        HintList::Any
-    } else if owned.len() == count {
-        list(pool, (owned, &BTreeSet::new()), count, machine)
-    } else {
-        HintList::impossible()
-    }
+/// Out of which devices a request could be served.
+pub(super) enum Prospect<'a> {
+    /// Exactly what the container has.
+    Owned {
+        /// Its devices.
+        owned: &'a BTreeSet<DeviceId>,
+        /// What it asks for now.
+        count: usize,
+    },
+    /// Devices that nobody has, and those to be used again, which must be near every node set.
+    Free {
+        /// Healthy, and nobody has them.
+        free: BTreeSet<DeviceId>,
+        /// Of init containers that are over.
+        reusable: &'a BTreeSet<DeviceId>,
+        /// What is asked for.
+        count: usize,
+    },
 }
 
-/// Hints for free devices, and for reusable ones, which must be near every node set.
-pub(super) fn of_free(
+/// What is said of one resource; nothing without an opinion, which is so if no device tells its nodes.
+pub(super) fn opinion(
+    resource: &ResourceName,
     pool: &DevicePool,
-    (free, reusable): (&BTreeSet<DeviceId>, &BTreeSet<DeviceId>),
-    count: usize,
+    prospect: &Prospect<'_>,
     machine: NumaMask,
-) -> HintList {
+) -> Option<Opinion> {
     if !has_topology(pool) {
-        HintList::Any
-    } else if free.union(reusable).count() < count {
-        HintList::impossible()
-    } else {
-        list(pool, (free, reusable), count, machine)
+        return None;
+    }
+    let none = BTreeSet::new();
+    let demand = match prospect {
+        Prospect::Owned { owned, count } if owned.len() == *count => {
+            Some(demand(pool, (owned, &none), *count, machine))
+        }
+        Prospect::Free { free, reusable, count } if free.union(reusable).count() >= *count => {
+            Some(demand(pool, (free, reusable), *count, machine))
+        }
+        _ => None,
+    };
+    Some(match demand.filter(Demand::is_possible) {
+        Some(demand) => Opinion::Sets(Demand { resource: resource.clone(), ..demand }),
+        None => Opinion::Impossible(resource.clone()),
+    })
+}
+
+/// The same as a list: fewest nodes first, then in the order of their nodes.
+pub(super) fn list(pool: &DevicePool, prospect: &Prospect<'_>, machine: NumaMask) -> HintList {
+    match opinion(&ResourceName::Cpu, pool, prospect, machine) {
+        None => HintList::Any,
+        Some(Opinion::Impossible(_)) => HintList::impossible(),
+        Some(Opinion::Sets(demand)) => {
+            let sets = demand.universe.subsets().filter(|mask| demand.allows(*mask));
+            let mut hints: Vec<TopologyHint> = sets.map(|mask| TopologyHint::new(mask, demand.prefers(mask))).collect();
+            hints.sort_by_key(|hint| hint.affinity.map(|mask| (mask.len(), !mask.0.reverse_bits())));
+            hints.into()
+        }
     }
 }
 
@@ -56,7 +89,7 @@ fn demand(
     let of = |ids: &BTreeSet<DeviceId>| ids.iter().filter_map(|id| pool.get(id).and_then(nodes_of)).collect::<Vec<_>>();
     let need = count as u64;
     let empty = Demand {
-        resource: ResourceName::Named("".into()),
+        resource: ResourceName::Cpu,
         universe: candidates,
         required: NumaMask::EMPTY,
         bounds: vec![bound(pool.values().filter_map(nodes_of), need)],
@@ -83,22 +116,4 @@ fn bound(devices: impl Iterator<Item = NumaMask>, need: u64) -> Bound {
         }
     }
     Bound { weights, need, spanning: spanning.into_iter().collect() }
-}
-
-/// The list that the demand stands for: fewest nodes first, then in the order of their nodes.
-fn list(
-    pool: &DevicePool,
-    devices: (&BTreeSet<DeviceId>, &BTreeSet<DeviceId>),
-    count: usize,
-    machine: NumaMask,
-) -> HintList {
-    let demand = demand(pool, devices, count, machine);
-    let mut hints: Vec<TopologyHint> = demand
-        .universe
-        .subsets()
-        .filter(|mask| demand.allows(*mask))
-        .map(|mask| TopologyHint::new(mask, demand.prefers(mask)))
-        .collect();
-    hints.sort_by_key(|hint| hint.affinity.map(|mask| (mask.len(), mask.0.reverse_bits() ^ u64::MAX)));
-    hints.into()
 }

@@ -44,6 +44,12 @@ impl TopologyManager {
     }
 }
 
+/// True if some node set is allowed and preferred by all of these.
+pub(crate) fn agree(opinions: &[Opinion]) -> bool {
+    let wide = Wide { nodes: NumaMask(u64::MAX), order: MaskOrder::Narrowest, opinions };
+    wide.is_possible() && wide.best_preferred().is_some()
+}
+
 impl Demand {
     /// Size of the narrowest node set that suffices; none if there is none.
     #[must_use]

@@ -1,8 +1,11 @@
 //! Why a pod was put where it is, or refused: the opinions, what they came to, and the reason, as data.
 
 use super::{Assignment, Rejection};
-use crate::hint::{HintList, MergedHint, ProviderHints, TopologyPolicy, TopologyScope};
-use crate::workload::ResourceName;
+use crate::hint::{
+    self, Demand, HintList, MergedHint, NumaMask, Opinion, ProviderHints, ResourceHints, TopologyHint, TopologyPolicy,
+    TopologyScope,
+};
+use crate::workload::{Container, Pod, ResourceName};
 
 /// The whole story of one admission, without its effects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +40,19 @@ pub struct MergeExplanation {
 pub struct ProviderOpinion {
     /// Who.
     pub provider: Provider,
-    /// Per resource.
-    pub hints: ProviderHints,
+    /// One for each resource.
+    pub resources: Vec<ResourceOpinion>,
+}
+
+/// What a provider said of one resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResourceOpinion {
+    /// The node sets that would do, one by one.
+    Hints(ResourceHints),
+    /// The same as a condition, on machines with too many nodes for a list.
+    Demand(Demand),
+    /// It cannot be had.
+    Impossible(ResourceName),
 }
 
 /// Who gives hints, and allocates; in the order in which they are asked.
@@ -77,10 +91,18 @@ pub enum MergeReason {
 /// What a merge was made for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Explained<'a> {
-    /// A container, by name.
-    Container(&'a str),
+    /// A container of a pod.
+    Container(&'a Pod, &'a Container),
     /// The whole pod.
-    Pod,
+    Pod(&'a Pod),
+}
+
+/// What the providers said, in the order in which they were asked.
+pub(super) enum Said {
+    /// As lists.
+    Hints([ProviderHints; 3]),
+    /// As conditions.
+    Demands([Vec<Opinion>; 3]),
 }
 
 impl Explanation {
@@ -88,48 +110,110 @@ impl Explanation {
         Self { policy, scope, merges: Vec::new(), assignments: Vec::new(), rejection: None }
     }
 
-    pub(super) fn note_merge(&mut self, subject: Explained<'_>, opinions: &[ProviderHints], merged: MergedHint) {
+    pub(super) fn note_merge(&mut self, subject: Explained<'_>, said: Said, merged: MergedHint) {
         let container = match subject {
-            Explained::Container(name) => Some(name.to_owned()),
-            Explained::Pod => None,
+            Explained::Container(_, container) => Some(container.name.clone()),
+            Explained::Pod(_) => None,
         };
-        let why = reason(opinions, merged);
-        let opinions = Provider::ORDER.into_iter().zip(opinions);
-        let opinions = opinions.filter(|(_, hints)| !hints.is_empty());
-        let opinions = opinions.map(|(provider, hints)| ProviderOpinion { provider, hints: hints.clone() }).collect();
+        let resources: [Vec<ResourceOpinion>; 3] = match said {
+            Said::Hints(hints) => {
+                hints.map(|hints| hints.resources().iter().cloned().map(ResourceOpinion::Hints).collect())
+            }
+            Said::Demands(demands) => demands.map(|demands| demands.into_iter().map(ResourceOpinion::from).collect()),
+        };
+        let why = reason(&resources.concat(), merged);
+        let opinions = Provider::ORDER.into_iter().zip(resources);
+        let opinions = opinions.filter(|(_, resources)| !resources.is_empty());
+        let opinions = opinions.map(|(provider, resources)| ProviderOpinion { provider, resources }).collect();
         self.merges.push(MergeExplanation { container, opinions, merged, why });
     }
 }
 
+impl From<Opinion> for ResourceOpinion {
+    fn from(opinion: Opinion) -> Self {
+        match opinion {
+            Opinion::Impossible(resource) => Self::Impossible(resource),
+            Opinion::Sets(demand) => Self::Demand(demand),
+        }
+    }
+}
+
+impl ResourceOpinion {
+    /// The resource.
+    #[must_use]
+    pub const fn resource(&self) -> &ResourceName {
+        match self {
+            Self::Hints(hints) => &hints.resource,
+            Self::Demand(demand) => &demand.resource,
+            Self::Impossible(resource) => resource,
+        }
+    }
+
+    /// True if any nodes will do.
+    fn is_any(&self) -> bool {
+        matches!(self, Self::Hints(hints) if hints.hints == HintList::Any)
+    }
+
+    fn is_impossible(&self) -> bool {
+        match self {
+            Self::Hints(hints) => matches!(&hints.hints, HintList::Masks(list) if list.is_empty()),
+            Self::Demand(_) => false,
+            Self::Impossible(_) => true,
+        }
+    }
+
+    /// True if some node set is preferred.
+    fn has_preferred(&self) -> bool {
+        match self {
+            Self::Hints(hints) => hints.hints.as_slice().iter().any(|hint| hint.preferred),
+            Self::Demand(demand) => demand.best_containing(NumaMask::EMPTY).is_some_and(|(_, preferred)| preferred),
+            Self::Impossible(_) => false,
+        }
+    }
+
+    /// True if exactly these nodes are preferred.
+    fn prefers(&self, hint: &TopologyHint) -> bool {
+        match self {
+            Self::Hints(hints) => hints.hints == HintList::Any || hints.hints.as_slice().contains(hint),
+            Self::Demand(demand) => hint.affinity.is_some_and(|mask| demand.allows(mask) && demand.prefers(mask)),
+            Self::Impossible(_) => false,
+        }
+    }
+}
+
 /// Why the merge of these opinions came to this.
-fn reason(opinions: &[ProviderHints], merged: MergedHint) -> MergeReason {
-    let resources = || opinions.iter().flat_map(ProviderHints::resources);
-    let opinionated = || {
-        resources().filter_map(|resource| match &resource.hints {
-            HintList::Any => None,
-            HintList::Masks(list) => Some((&resource.resource, list)),
-        })
+fn reason(resources: &[ResourceOpinion], merged: MergedHint) -> MergeReason {
+    let opinionated: Vec<&ResourceOpinion> = resources.iter().filter(|resource| !resource.is_any()).collect();
+    let named = |keep: &dyn Fn(&ResourceOpinion) -> bool| -> Vec<ResourceName> {
+        opinionated.iter().filter(|resource| keep(resource)).map(|resource| resource.resource().clone()).collect()
     };
-    let named = |keep: &dyn Fn(&[crate::hint::TopologyHint]) -> bool| -> Vec<ResourceName> {
-        opinionated().filter(|(_, list)| keep(list)).map(|(name, _)| name.clone()).collect()
-    };
-    if opinionated().next().is_none() {
+    if opinionated.is_empty() {
         return MergeReason::NoOpinion;
     }
     if merged.hint.preferred {
         return MergeReason::Agreed;
     }
-    let impossible = named(&|list| list.is_empty());
+    let impossible = named(&ResourceOpinion::is_impossible);
     if !impossible.is_empty() {
         return MergeReason::Impossible(impossible);
     }
-    let crowded = named(&|list| list.iter().all(|hint| !hint.preferred));
+    let crowded = named(&|resource| !resource.has_preferred());
     if !crowded.is_empty() {
         return MergeReason::Crowded(crowded);
     }
-    let agree = opinionated().next().is_some_and(|(_, first)| {
-        let preferred = |list: &[crate::hint::TopologyHint], hint| list.contains(hint);
-        first.iter().filter(|hint| hint.preferred).any(|hint| opinionated().all(|(_, list)| preferred(list, hint)))
+    // Only `single-numa-node` refuses nodes on which all agree.
+    let demands = opinionated.iter().filter_map(|resource| match resource {
+        ResourceOpinion::Demand(demand) => Some(Opinion::Sets(demand.clone())),
+        _ => None,
     });
-    if agree { MergeReason::TooWide } else { MergeReason::Disagreed(named(&|_| true)) }
+    let demands: Vec<Opinion> = demands.collect();
+    let in_hints = |resource: &ResourceOpinion| match resource {
+        ResourceOpinion::Hints(hints) => {
+            let mut preferred = hints.hints.as_slice().iter().filter(|hint| hint.preferred);
+            preferred.any(|hint| opinionated.iter().all(|resource| resource.prefers(hint)))
+        }
+        _ => false,
+    };
+    let agreed = if demands.is_empty() { resources.iter().any(in_hints) } else { hint::agree(&demands) };
+    if agreed { MergeReason::TooWide } else { MergeReason::Disagreed(named(&|_| true)) }
 }

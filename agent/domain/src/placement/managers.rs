@@ -11,7 +11,7 @@ use crate::checkpoint::MemoryCheckpoint;
 use crate::cpu::{CpuConfig, CpuExtensions, CpuGates, CpuManager, CpuReservation, CpuState};
 use crate::cpuset::CpuSet;
 use crate::device::DeviceManager;
-use crate::hint::{NumaMask, ProviderHints, TopologyConfig, TopologyConfigError, TopologyHint, TopologyManager};
+use crate::hint::{NumaMask, TopologyConfig, TopologyConfigError, TopologyHint, TopologyManager};
 use crate::memory::{Block, MemoryConfig, MemoryManager, OverReserved};
 use crate::reservation::{self, NodeReservation, ReservationError};
 use crate::spec::ResourceManagersSpec;
@@ -327,7 +327,7 @@ impl ResourceManagers {
     }
 
     /// The providers in the order in which they are asked: devices, CPU, memory.
-    pub(super) fn hints_by_provider(&self, ask: impl Fn(&dyn HintProvider) -> ProviderHints) -> [ProviderHints; 3] {
+    pub(super) fn ask<T>(&self, ask: impl Fn(&dyn HintProvider) -> T) -> [T; 3] {
         [ask(&self.devices), ask(&self.cpu), ask(&self.memory)]
     }
 

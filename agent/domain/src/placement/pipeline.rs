@@ -5,10 +5,13 @@
 //! then allocate container by container. Policy `none`: no hints, allocate only.
 
 use super::Rejection;
-use super::explanation::{Explained, Explanation};
+use super::explanation::{Explained, Explanation, Said};
 use super::managers::ResourceManagers;
-use crate::hint::{MergedHint, ProviderHints, TopologyHint, TopologyPolicy, TopologyScope};
+use crate::hint::{MergedHint, TopologyHint, TopologyPolicy, TopologyScope};
 use crate::workload::{Container, Pod};
+
+/// Most nodes of which all sets are listed: what the kubelet allows if nobody says otherwise.
+const LISTED_NODES: u32 = 8;
 
 impl ResourceManagers {
     /// Decides where every container of the pod goes.
@@ -23,9 +26,7 @@ impl ResourceManagers {
             return self.place_whole_pod(pod, explanation);
         }
         for container in &pod.containers {
-            let opinions = self.hints_by_provider(|provider| provider.container_hints(pod, container));
-            let merged = self.topology.merge(&opinions);
-            Self::note(explanation.as_deref_mut(), Explained::Container(&container.name), &opinions, merged);
+            let merged = self.merge(Explained::Container(pod, container), explanation.as_deref_mut());
             if !merged.admit {
                 return Err(match &pod.resources {
                     Some(_) if self.pod_level => Rejection::PodLevelAffinityInContainerScope,
@@ -40,9 +41,7 @@ impl ResourceManagers {
 
     /// Scope `pod`.
     fn place_whole_pod(&mut self, pod: &Pod, explanation: Option<&mut Explanation>) -> Result<(), Rejection> {
-        let opinions = self.hints_by_provider(|provider| provider.pod_hints(pod));
-        let merged = self.topology.merge(&opinions);
-        Self::note(explanation, Explained::Pod, &opinions, merged);
+        let merged = self.merge(Explained::Pod(pod), explanation);
         if !merged.admit {
             return Err(match &pod.resources {
                 Some(_) if self.pod_level => Rejection::PodLevelAffinityInPodScope,
@@ -71,14 +70,26 @@ impl ResourceManagers {
         Ok(())
     }
 
-    fn note(
-        explanation: Option<&mut Explanation>,
-        subject: Explained<'_>,
-        opinions: &[ProviderHints],
-        merged: MergedHint,
-    ) {
+    /// Asks the providers and merges what they say.
+    ///
+    /// Beyond [`LISTED_NODES`] nodes they are asked for conditions instead of lists, which come to the same.
+    fn merge(&self, subject: Explained<'_>, explanation: Option<&mut Explanation>) -> MergedHint {
+        let (merged, said) = if self.topology.nodes().len() > LISTED_NODES {
+            let demands = self.ask(|provider| match subject {
+                Explained::Container(pod, container) => provider.container_demands(pod, container),
+                Explained::Pod(pod) => provider.pod_demands(pod),
+            });
+            (self.topology.merge_demands(&demands.concat()), Said::Demands(demands))
+        } else {
+            let hints = self.ask(|provider| match subject {
+                Explained::Container(pod, container) => provider.container_hints(pod, container),
+                Explained::Pod(pod) => provider.pod_hints(pod),
+            });
+            (self.topology.merge(&hints), Said::Hints(hints))
+        };
         if let Some(explanation) = explanation {
-            explanation.note_merge(subject, opinions, merged);
+            explanation.note_merge(subject, said, merged);
         }
+        merged
     }
 }

@@ -3,7 +3,7 @@
 use super::AllocationError;
 use crate::cpu::CpuManager;
 use crate::device::DeviceManager;
-use crate::hint::{ProviderHints, TopologyHint};
+use crate::hint::{Opinion, ProviderHints, TopologyHint};
 use crate::memory::MemoryManager;
 use crate::workload::{Container, Pod, PodUid};
 
@@ -16,6 +16,12 @@ pub(crate) trait HintProvider {
 
     /// Where the resources of a whole pod could come from.
     fn pod_hints(&self, pod: &Pod) -> ProviderHints;
+
+    /// What `container_hints` lists, as conditions: for machines with too many nodes to list node sets.
+    fn container_demands(&self, pod: &Pod, container: &Container) -> Vec<Opinion>;
+
+    /// What `pod_hints` lists, as conditions.
+    fn pod_demands(&self, pod: &Pod) -> Vec<Opinion>;
 
     /// Gives a container what it asks for, following the merged hint. What it has already is kept.
     ///
@@ -43,6 +49,14 @@ impl HintProvider for CpuManager {
         self.hints_for_pod(pod)
     }
 
+    fn container_demands(&self, pod: &Pod, container: &Container) -> Vec<Opinion> {
+        self.demand_of_container(pod, container).into_iter().collect()
+    }
+
+    fn pod_demands(&self, pod: &Pod) -> Vec<Opinion> {
+        self.demand_of_pod(pod).into_iter().collect()
+    }
+
     fn allocate(&mut self, pod: &Pod, container: &Container, hint: TopologyHint) -> Result<(), AllocationError> {
         self.allocate(pod, container, &hint)
     }
@@ -65,6 +79,14 @@ impl HintProvider for MemoryManager {
         self.hints_for_pod(pod)
     }
 
+    fn container_demands(&self, pod: &Pod, container: &Container) -> Vec<Opinion> {
+        self.demands_of_container(pod, container)
+    }
+
+    fn pod_demands(&self, pod: &Pod) -> Vec<Opinion> {
+        self.demands_of_pod(pod)
+    }
+
     fn allocate(&mut self, pod: &Pod, container: &Container, hint: TopologyHint) -> Result<(), AllocationError> {
         self.allocate(pod, container, &hint)
     }
@@ -85,6 +107,14 @@ impl HintProvider for DeviceManager {
 
     fn pod_hints(&self, pod: &Pod) -> ProviderHints {
         self.hints_for_pod(pod)
+    }
+
+    fn container_demands(&self, pod: &Pod, container: &Container) -> Vec<Opinion> {
+        self.demands_of_container(pod, container)
+    }
+
+    fn pod_demands(&self, pod: &Pod) -> Vec<Opinion> {
+        self.demands_of_pod(pod)
     }
 
     fn allocate(&mut self, pod: &Pod, container: &Container, hint: TopologyHint) -> Result<(), AllocationError> {

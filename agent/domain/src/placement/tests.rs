@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod wide;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
