@@ -8,19 +8,20 @@ use std::{env, fs};
 
 use prost::Message;
 
-/// One protobuf package: its file, and the name of its descriptor set in `OUT_DIR`.
-const PACKAGES: [(&str, &str); 3] = [
-    ("podresources/v1/podresources.proto", "podresources_v1.bin"),
-    ("podresources/v1alpha1/podresources.proto", "podresources_v1alpha1.bin"),
-    ("trimtab/node/v1alpha1/node_state.proto", "node_v1alpha1.bin"),
+/// A protobuf package: its file, the name of its descriptor set in `OUT_DIR`, and whether a server is generated.
+/// The agent answers the query services with messages that are already encoded, which a generated server cannot take.
+const PACKAGES: [(&str, &str, bool); 3] = [
+    ("podresources/v1/podresources.proto", "podresources_v1.bin", false),
+    ("podresources/v1alpha1/podresources.proto", "podresources_v1alpha1.bin", false),
+    ("trimtab/node/v1alpha1/node_state.proto", "node_v1alpha1.bin", true),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    for (file, descriptors) in PACKAGES {
+    for (file, descriptors, server) in PACKAGES {
         println!("cargo::rerun-if-changed={file}");
         let mut set = protox::compile([file], ["."])?;
-        tonic_prost_build::configure().build_transport(false).compile_fds(set.clone())?;
+        tonic_prost_build::configure().build_server(server).build_transport(false).compile_fds(set.clone())?;
         // Comments are three quarters of the set and of no use to a client that asks for reflection.
         for file in &mut set.file {
             file.source_code_info = None;

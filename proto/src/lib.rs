@@ -24,6 +24,7 @@ pub mod podresources {
 /// What Trimtab tells about its node.
 pub mod node {
     /// `trimtab.node.v1alpha1.NodeState`: the report and the placements.
+    #[expect(clippy::too_many_lines, reason = "the generated server matches its methods in one function")]
     pub mod v1alpha1 {
         tonic::include_proto!("trimtab.node.v1alpha1");
 

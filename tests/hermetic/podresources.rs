@@ -39,6 +39,7 @@ fn hex(message: &impl Message) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn messages_have_the_bytes_of_the_kubelet() {
     let block =
         |size, nodes: &[i64]| v1::ContainerMemory { memory_type: "memory".into(), size, topology: topology(nodes) };

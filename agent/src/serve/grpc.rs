@@ -48,7 +48,7 @@ pub(crate) enum Refused {
     #[error(
         "peer with uid {uid} and gid {gid} may not use this socket; the agent's list of allowed users and groups decides"
     )]
-    PeerRefused { uid: u32, gid: u32 },
+    PeerNotAllowed { uid: u32, gid: u32 },
     #[error("grpc: received message larger than max ({bytes} vs. {limit})")]
     TooLarge { bytes: usize, limit: usize },
     #[error("cannot decode the request: {detail}")]
@@ -70,7 +70,7 @@ pub(crate) fn status(refused: &Refused) -> Status {
             Status::unimplemented(text)
         }
         Refused::RateLimited | Refused::TooLarge { .. } => Status::resource_exhausted(text),
-        Refused::PeerRefused { .. } => Status::permission_denied(text),
+        Refused::PeerNotAllowed { .. } => Status::permission_denied(text),
         Refused::HealthUnknown { .. } => Status::not_found(text),
         Refused::Stopping => Status::unavailable(text),
         Refused::Malformed { .. } => Status::internal(text),

@@ -61,8 +61,5 @@ fn supplementary_groups(pid: i32) -> Vec<u32> {
     if pid <= 0 {
         return Vec::new();
     }
-    Process::new(pid)
-        .and_then(|process| process.status())
-        .map(|status| status.groups.into_iter().filter_map(|group| u32::try_from(group).ok()).collect())
-        .unwrap_or_default()
+    Process::new(pid).and_then(|process| process.status()).map(|status| status.groups).unwrap_or_default()
 }

@@ -46,6 +46,7 @@ fn get_request(name: &str, namespace: &str) -> Vec<u8> {
     message(&request.encode_to_vec())
 }
 
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn rows() -> Vec<(&'static str, Vec<u8>, Vec<u8>, Stated)> {
     let grpc = ("content-type", "application/grpc");
     let http = (":scheme", "http");
