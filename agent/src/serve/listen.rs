@@ -27,8 +27,12 @@ pub(super) fn incoming(
     peers: AllowedPeers,
     metrics: GrpcMetrics,
 ) -> impl Stream<Item = io::Result<Connection>> {
+    let mut number = 0;
     UnixListenerStream::new(listener).then(pause_after_error).filter_map(move |accepted| match accepted {
-        Ok(stream) => accept(stream, &peers, &metrics).map(Ok),
+        Ok(stream) => {
+            number += 1;
+            accept(stream, number, &peers, &metrics).map(Ok)
+        }
         Err(error) => Some(Err(error)),
     })
 }
@@ -42,13 +46,13 @@ async fn pause_after_error(accepted: io::Result<UnixStream>) -> io::Result<UnixS
     accepted
 }
 
-fn accept(stream: UnixStream, peers: &AllowedPeers, metrics: &GrpcMetrics) -> Option<Connection> {
+fn accept(stream: UnixStream, number: u64, peers: &AllowedPeers, metrics: &GrpcMetrics) -> Option<Connection> {
     if metrics.connections().get() >= MAX_CONNECTIONS {
         metrics.closed(ConnectionEnd::Capacity);
         tracing::warn!(limit = MAX_CONNECTIONS, "a connection was closed because too many are open");
         return None;
     }
-    let peer = Peer::of(&stream, peers).ok()?;
+    let peer = Peer::of(&stream, number, peers).ok()?;
     if peer.access == Access::Refused {
         metrics.peer_refused();
         tracing::warn!(uid = peer.uid, gid = peer.gid, pid = peer.pid, "a peer that is not allowed has connected");

@@ -31,8 +31,10 @@ pub(crate) enum Access {
 pub(crate) struct Peer {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// 0 if the process is outside the agent's PID namespace.
+    /// 0 if the process is outside the agent's PID namespace, as all of the node are without `hostPID`.
     pub(crate) pid: i32,
+    /// Tells connections apart whose process is not known.
+    pub(crate) connection: u64,
     pub(crate) access: Access,
 }
 
@@ -41,11 +43,11 @@ impl Peer {
     ///
     /// # Errors
     /// What the kernel said; the connection should be closed then.
-    pub(crate) fn of(stream: &UnixStream, allowed: &AllowedPeers) -> std::io::Result<Self> {
+    pub(crate) fn of(stream: &UnixStream, connection: u64, allowed: &AllowedPeers) -> std::io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid().unwrap_or(0));
         let access = if may_ask(uid, gid, pid, allowed) { Access::Allowed } else { Access::Refused };
-        Ok(Self { uid, gid, pid, access })
+        Ok(Self { uid, gid, pid, connection, access })
     }
 }
 

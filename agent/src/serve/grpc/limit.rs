@@ -1,4 +1,4 @@
-//! A token bucket per peer, so that one eager client starves nobody else.
+//! A token bucket per peer, so that one eager client starves nobody else, and one for all of them together.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,11 @@ use crate::serve::peer::Peer;
 /// Peers that are remembered; beyond, those with a full bucket are forgotten, which changes nothing for them.
 const MAX_PEERS: usize = 1024;
 
-/// How many calls one process may make. The kubelet has one such bucket, 100 and 10, for all clients together.
+/// How much more all peers together may do than one of them.
+const ALL_PEERS: f64 = 10.0;
+
+/// How many calls one process may make, or one connection where the process is not known; all together ten times that.
+/// The kubelet has one bucket, 100 and 10, for all clients together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
     /// Calls per second in the long run.
@@ -25,17 +29,62 @@ impl Default for RateLimit {
     }
 }
 
+impl RateLimit {
+    fn full(self) -> f64 {
+        f64::from(self.burst.max(1))
+    }
+}
+
+/// Whose bucket it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Process { uid: u32, pid: i32 },
+    Connection(u64),
+}
+
+impl Key {
+    const fn of(peer: &Peer) -> Self {
+        if peer.pid > 0 { Self::Process { uid: peer.uid, pid: peer.pid } } else { Self::Connection(peer.connection) }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     tokens: f64,
     filled: Instant,
 }
 
-/// The buckets of all peers.
+impl Bucket {
+    /// Tokens that are in it now, if it gains so many per second and holds so many.
+    fn level(&self, per_second: f64, full: f64, now: Instant) -> f64 {
+        let gained = now.saturating_duration_since(self.filled).as_secs_f64() * per_second;
+        (self.tokens + gained).min(full)
+    }
+
+    /// Takes a token; false if there is none.
+    fn take(&mut self, per_second: f64, full: f64, now: Instant) -> bool {
+        self.tokens = self.level(per_second, full, now);
+        self.filled = now;
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    peers: BTreeMap<Key, Bucket>,
+    /// `None` before the first call.
+    all: Option<Bucket>,
+}
+
+/// The buckets.
 #[derive(Debug)]
 pub(crate) struct PeerLimiter {
     limit: Option<RateLimit>,
-    buckets: Mutex<BTreeMap<(u32, i32), Bucket>>,
+    buckets: Mutex<Buckets>,
 }
 
 impl PeerLimiter {
@@ -44,30 +93,24 @@ impl PeerLimiter {
         Self { limit, buckets: Mutex::default() }
     }
 
-    /// Takes a token of the peer; false if there is none.
+    /// Takes a token of the peer and one of the common bucket; false if either is empty.
     pub(crate) fn admits(&self, peer: &Peer, now: Instant) -> bool {
         let Some(limit) = self.limit else { return true };
-        let full = f64::from(limit.burst.max(1));
-        let refilled = |bucket: &Bucket| {
-            let gained = now.duration_since(bucket.filled).as_secs_f64() * f64::from(limit.per_second);
-            (bucket.tokens + gained).min(full)
-        };
+        let (per_second, full) = (f64::from(limit.per_second), limit.full());
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (peer.uid, peer.pid);
-        if buckets.len() >= MAX_PEERS && !buckets.contains_key(&key) {
-            buckets.retain(|_, bucket| refilled(bucket) < full);
-            if buckets.len() >= MAX_PEERS {
+        let key = Key::of(peer);
+        if buckets.peers.len() >= MAX_PEERS && !buckets.peers.contains_key(&key) {
+            buckets.peers.retain(|_, bucket| bucket.level(per_second, full, now) < full);
+            if buckets.peers.len() >= MAX_PEERS {
                 return false;
             }
         }
-        let bucket = buckets.entry(key).or_insert(Bucket { tokens: full, filled: now });
-        bucket.tokens = refilled(bucket);
-        bucket.filled = now;
-        if bucket.tokens < 1.0 {
+        let of_peer = buckets.peers.entry(key).or_insert(Bucket { tokens: full, filled: now });
+        if !of_peer.take(per_second, full, now) {
             return false;
         }
-        bucket.tokens -= 1.0;
-        true
+        let of_all = buckets.all.get_or_insert(Bucket { tokens: full * ALL_PEERS, filled: now });
+        of_all.take(per_second * ALL_PEERS, full * ALL_PEERS, now)
     }
 }
 
@@ -79,7 +122,7 @@ mod tests {
     use crate::serve::peer::Access;
 
     fn peer(uid: u32, pid: i32) -> Peer {
-        Peer { uid, gid: 0, pid, access: Access::Allowed }
+        Peer { uid, gid: 0, pid, connection: 0, access: Access::Allowed }
     }
 
     #[test]
@@ -106,13 +149,34 @@ mod tests {
     }
 
     #[test]
+    fn peer_of_unknown_process_has_the_bucket_of_its_connection() {
+        let limiter = PeerLimiter::new(Some(RateLimit { per_second: 1, burst: 1 }));
+        let now = Instant::now();
+        let connection = |connection| Peer { connection, ..peer(0, 0) };
+        assert!(limiter.admits(&connection(1), now));
+        assert!(!limiter.admits(&connection(1), now));
+        assert!(limiter.admits(&connection(2), now));
+    }
+
+    #[test]
+    fn all_peers_together_have_a_limit_too() {
+        let limiter = PeerLimiter::new(Some(RateLimit { per_second: 1, burst: 3 }));
+        let start = Instant::now();
+        let admitted = (1..=100).filter(|pid| limiter.admits(&peer(0, *pid), start)).count();
+        assert_eq!(admitted, 30, "ten times the burst of one");
+        let later = start + Duration::from_secs(1);
+        let admitted = (101..=200).filter(|pid| limiter.admits(&peer(0, *pid), later)).count();
+        assert_eq!(admitted, 10, "ten times the rate of one");
+    }
+
+    #[test]
     fn number_of_remembered_peers_is_bounded() {
         let limiter = PeerLimiter::new(Some(RateLimit { per_second: 1, burst: 1 }));
         let now = Instant::now();
         for pid in 1..=2000 {
             limiter.admits(&peer(0, pid), now);
         }
-        assert_eq!(limiter.buckets.lock().expect("not poisoned").len(), MAX_PEERS);
+        assert_eq!(limiter.buckets.lock().expect("not poisoned").peers.len(), MAX_PEERS);
         assert!(!limiter.admits(&peer(0, 5000), now), "no room while all buckets are in use");
         assert!(limiter.admits(&peer(0, 5000), now + Duration::from_secs(2)), "full buckets make room");
     }
