@@ -2,5 +2,5 @@
 
 pub mod cgroup;
 pub mod masquerade;
-pub mod sysctl;
 pub mod pinning;
+pub mod sysctl;
