@@ -16,6 +16,7 @@ mod laws;
 mod masquerade;
 mod masquerade_recorded;
 mod metrics;
+mod pinning;
 mod podresources;
 mod profile;
 mod profile_file;

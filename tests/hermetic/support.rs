@@ -1,6 +1,7 @@
 //! Doubles of the node's ports, shared by all hermetic tests.
 #![allow(dead_code, reason = "each test uses the part of a double that it needs")]
 
+pub(crate) mod fake_cgroups;
 pub(crate) mod fake_host;
 pub(crate) mod fake_ledger;
 pub(crate) mod fake_nat;

@@ -45,6 +45,9 @@ pub(crate) struct FakeHost {
 struct Node {
     contents: Contents,
     directories: BTreeSet<PathBuf>,
+    /// Directories by the order in which they were made: kernfs numbers its inodes so.
+    births: BTreeMap<PathBuf, u64>,
+    born: u64,
     links: BTreeMap<PathBuf, PathBuf>,
     modes: BTreeMap<PathBuf, Mode>,
     behaviours: BTreeMap<PathBuf, Behaviour>,
@@ -78,7 +81,7 @@ impl FakeHost {
     pub(crate) fn directory(&self, path: impl AsRef<Path>) -> &Self {
         let mut node = self.node();
         node.make_parents(path.as_ref());
-        node.directories.insert(path.as_ref().to_owned());
+        node.make_directory(path.as_ref().to_owned());
         drop(node);
         self
     }
@@ -224,7 +227,15 @@ pub(crate) fn sysctl_path(key: &str) -> PathBuf {
 
 impl Node {
     fn make_parents(&mut self, path: &Path) {
-        self.directories.extend(path.ancestors().skip(1).map(Path::to_owned));
+        let above: Vec<PathBuf> = path.ancestors().skip(1).map(Path::to_owned).collect();
+        above.into_iter().rev().for_each(|directory| self.make_directory(directory));
+    }
+
+    fn make_directory(&mut self, directory: PathBuf) {
+        if self.directories.insert(directory.clone()) {
+            self.born += 1;
+            self.births.insert(directory, self.born);
+        }
     }
 
     fn kernel_write(&mut self, path: &Path, text: &str) -> Result<(), Errno> {
@@ -326,6 +337,11 @@ impl HostFiles for FakeHost {
 
     fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, FileError> {
         Ok(self.node().links.get(checked(path)).cloned())
+    }
+
+    fn inode(&self, path: &Path) -> Result<Option<u64>, FileError> {
+        let node = self.node();
+        Ok(node.births.get(checked(path)).filter(|_| node.directories.contains(path)).copied())
     }
 
     fn mode(&self, path: &Path) -> Result<Option<Mode>, FileError> {

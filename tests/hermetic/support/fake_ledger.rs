@@ -9,6 +9,9 @@ use std::sync::{Arc, Mutex};
 use trimtab::ports::{Ledger, LedgerError};
 use trimtab_domain::record::{LedgerChange, Record};
 
+/// Records by subsystem and object.
+pub(crate) type Records = BTreeMap<(String, String), Record>;
+
 /// Records in memory. Clones share the same ledger, so a subsystem built anew on a clone is an agent that restarted.
 #[derive(Clone, Default)]
 pub(crate) struct FakeLedger {
@@ -48,8 +51,13 @@ impl FakeLedger {
         std::mem::take(&mut self.state.lock().unwrap().commits)
     }
 
+    /// Everything is lost.
+    pub(crate) fn lose(&self) {
+        self.state.lock().unwrap().records.clear();
+    }
+
     /// Every record, to compare before with after.
-    pub(crate) fn snapshot(&self) -> BTreeMap<(String, String), Record> {
+    pub(crate) fn snapshot(&self) -> Records {
         self.state.lock().unwrap().records.clone()
     }
 }

@@ -76,6 +76,14 @@ fn effective_spec(
     decision: &mut Decision,
 ) -> Option<ResourceManagersSpec> {
     let mut spec = spec?.clone();
+    let problems = observed.kubelet_state.problems.iter().chain(&observed.kubelet.problems);
+    decision.findings.extend(problems.map(|problem| Finding {
+        severity: Severity::Warning,
+        code: "kubelet-unclear",
+        object: "kubelet".into(),
+        message: format!("{problem}; whether the kubelet pins by itself is judged without it"),
+        remedy: "correct the file, or let the agent read it".into(),
+    }));
     let wants_cpus = !matches!(spec.cpu_manager_policy.as_str(), "" | "none");
     let wants_mems = !matches!(spec.memory_manager_policy.as_str(), "" | "None");
     let mut reasons = Vec::new();

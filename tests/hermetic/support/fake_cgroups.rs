@@ -1,0 +1,370 @@
+//! A node with pods in a cgroup tree, in memory. What it models, and why:
+//!
+//! - both versions and both drivers, with the kernel's rules for `cpuset` (measured on Linux 6.1 and 6.18): subset rules
+//!   and their errors on version 1, effective sets that are recomputed below every write on version 2, `ENOSPC` for an
+//!   empty list while processes run;
+//! - limits in the files of the other controllers, on version 1 in other hierarchies: requests are read from them;
+//! - a sandbox in every pod, which must not be pinned;
+//! - the topology in sysfs, and names in the log directories.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use trimtab::adapters::cgroup_fs::CgroupFs;
+use trimtab::adapters::kubelet_config::KubeletFiles;
+use trimtab::adapters::pod_names::LogNames;
+use trimtab::adapters::process_table::ProcessTable;
+use trimtab::adapters::topology_sysfs::SysfsTopology;
+use trimtab::ports::HostFiles;
+use trimtab::ports::names::Processes;
+use trimtab::subsystems::pinning::PinningPorts;
+use trimtab_domain::cgroup::{CgroupRoot, Version, milli_to_quota, milli_to_shares, shares_to_weight_new};
+use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::spec::cgroup::CgroupDriver;
+use trimtab_domain::workload::{PodUid, QosClass};
+
+use super::fake_host::{Contents, FakeHost};
+use super::fake_ledger::FakeLedger;
+
+/// Shape of the machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) nodes: u32,
+    pub(crate) cores_per_node: u32,
+    pub(crate) threads: u32,
+}
+
+impl Shape {
+    pub(crate) const fn cpus(self) -> u32 {
+        self.nodes * self.cores_per_node * self.threads
+    }
+}
+
+/// What a container asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub(crate) milli: u64,
+    pub(crate) memory: Option<u64>,
+}
+
+impl Ask {
+    pub(crate) const fn cpus(count: u64) -> Self {
+        Self { milli: count * 1000, memory: Some(1 << 30) }
+    }
+}
+
+/// The node.
+#[derive(Clone)]
+pub(crate) struct FakeCgroups {
+    pub(crate) host: FakeHost,
+    pub(crate) ledger: FakeLedger,
+    version: Version,
+    driver: CgroupDriver,
+    shape: Shape,
+}
+
+const SHARES_OF_NOBODY: u64 = 2;
+
+impl FakeCgroups {
+    /// An empty node: directories of all pods and of the classes, no pod.
+    pub(crate) fn new(version: Version, driver: CgroupDriver, shape: Shape) -> Self {
+        let node = Self { host: FakeHost::new(), ledger: FakeLedger::new(), version, driver, shape };
+        node.make_mounts();
+        make_topology(&node.host, shape);
+        node.make_cgroup("");
+        let layout = CgroupRoot::default().layout(driver).unwrap();
+        for qos in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
+            node.make_cgroup(&layout.class_directory(qos));
+        }
+        node
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The adapters, on this node.
+    pub(crate) fn ports(&self) -> PinningPorts {
+        let host: Arc<dyn HostFiles> = Arc::new(self.host.clone());
+        let processes: Arc<dyn Processes> = Arc::new(ProcessTable::new(Arc::clone(&host)));
+        PinningPorts {
+            tree: Arc::new(CgroupFs::new(Arc::clone(&host), "/").unwrap()),
+            machine: Arc::new(SysfsTopology::new(Arc::clone(&host))),
+            kubelet: Arc::new(KubeletFiles::new(Arc::clone(&host), processes)),
+            names: Arc::new(LogNames::new(host)),
+            ledger: Arc::new(self.ledger.clone()),
+        }
+    }
+
+    /// A pod with its sandbox; returns its directory.
+    pub(crate) fn pod(&self, qos: QosClass, uid: &str) -> String {
+        let layout = CgroupRoot::default().layout(self.driver).unwrap();
+        let path = layout.pod_directory(qos, &PodUid(uid.into()));
+        self.make_cgroup(&path);
+        let sandbox = self.make_leaf(&path, &id(uid, 0), Ask { milli: 0, memory: None }, qos);
+        let pid = self.run(&sandbox);
+        self.host.file(format!("/proc/{pid}/comm"), "pause\n");
+        path
+    }
+
+    /// A container with one process, and its names; returns its directory.
+    pub(crate) fn container(&self, pod: &str, qos: QosClass, number: u32, ask: Ask) -> String {
+        let uid = self.uid_of(pod, qos);
+        let path = self.make_leaf(pod, &id(&uid, number), ask, qos);
+        let pid = self.run(&path);
+        self.host.file(format!("/proc/{pid}/comm"), "server\n");
+        self.host.link(
+            format!("/var/log/containers/pod-{uid}_shop_c{number}-{}.log", id(&uid, number)),
+            format!("/var/log/pods/shop_pod-{uid}_{uid}/c{number}/0.log"),
+        );
+        self.host.directory(format!("/var/log/pods/shop_pod-{uid}_{uid}/c{number}"));
+        path
+    }
+
+    /// The shortest form: a pod with one container.
+    pub(crate) fn simple(&self, qos: QosClass, uid: &str, ask: Ask) -> String {
+        let pod = self.pod(qos, uid);
+        self.container(&pod, qos, 1, ask)
+    }
+
+    /// A pod or container goes away.
+    pub(crate) fn vanish(&self, path: &str) {
+        for mount in self.mounts() {
+            self.host.vanish(Path::new(mount).join(path));
+        }
+    }
+
+    /// Every process ends; the cgroups stay.
+    pub(crate) fn stop_processes(&self) {
+        for path in self.host.snapshot().into_keys() {
+            if path.file_name().is_some_and(|name| name == "cgroup.procs") {
+                self.host.file(path, "");
+            }
+        }
+    }
+
+    /// A cgroup that the container's own processes made.
+    pub(crate) fn make_inner(&self, container: &str, name: &str) -> String {
+        let path = format!("{container}/{name}");
+        self.make_cgroup(&path);
+        path
+    }
+
+    /// Text of a file of the controller `cpuset`.
+    pub(crate) fn cpuset(&self, path: &str, file: &str) -> String {
+        self.host.text(self.cpuset_file(path, file)).unwrap()
+    }
+
+    /// What is in force.
+    pub(crate) fn effective(&self, path: &str) -> CpuSet {
+        let file = if self.version == Version::V1 { "cpuset.effective_cpus" } else { "cpuset.cpus.effective" };
+        CpuSet::parse(&self.cpuset(path, file)).unwrap()
+    }
+
+    pub(crate) fn cpuset_file(&self, path: &str, file: &str) -> PathBuf {
+        Path::new(self.mounts()[0]).join(path).join(file)
+    }
+
+    /// Another program writes.
+    pub(crate) fn drift(&self, path: &str, file: &str, text: &str) {
+        self.host.write_by_other(self.cpuset_file(path, file), text);
+    }
+
+    /// Every cpuset file of the tree, to compare before with after.
+    pub(crate) fn cpusets(&self) -> Contents {
+        let mut contents = self.host.snapshot();
+        contents.retain(|path, _| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cpuset.")));
+        contents
+    }
+
+    fn uid_of(&self, pod: &str, qos: QosClass) -> String {
+        let layout = CgroupRoot::default().layout(self.driver).unwrap();
+        layout.parse_pod(qos, pod.rsplit('/').next().unwrap()).unwrap().0
+    }
+
+    /// Mount points: of `cpuset` first, then of the other controllers.
+    fn mounts(&self) -> &'static [&'static str] {
+        match self.version {
+            Version::V1 => &["/sys/fs/cgroup/cpuset", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/memory"],
+            Version::V2 => &["/sys/fs/cgroup"],
+        }
+    }
+
+    fn make_mounts(&self) {
+        let text = match self.version {
+            Version::V1 => {
+                "30 1 0:1 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset
+31 1 0:2 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+32 1 0:3 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+            }
+            Version::V2 => "30 1 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+        };
+        self.host.file("/proc/1/mountinfo", text);
+    }
+
+    fn make_leaf(&self, pod: &str, id: &str, ask: Ask, qos: QosClass) -> String {
+        let name = if self.driver == CgroupDriver::Systemd { format!("cri-containerd-{id}.scope") } else { id.into() };
+        let path = format!("{pod}/{name}");
+        self.make_cgroup(&path);
+        let shares = if ask.milli == 0 { SHARES_OF_NOBODY } else { milli_to_shares(ask.milli) };
+        let limited = qos == QosClass::Guaranteed && ask.milli > 0;
+        let quota = if limited { milli_to_quota(ask.milli, 100_000) } else { None };
+        let write = |mount: usize, file: &str, text: String| {
+            let mounts = self.mounts();
+            let mount = mounts.get(mount).copied().unwrap_or(mounts[0]);
+            self.host.file(Path::new(mount).join(&path).join(file), text + "\n");
+        };
+        match self.version {
+            Version::V1 => {
+                write(1, "cpu.shares", shares.to_string());
+                write(1, "cpu.cfs_quota_us", quota.map_or("-1".into(), |quota| quota.to_string()));
+                write(1, "cpu.cfs_period_us", "100000".into());
+                let unlimited = 9_223_372_036_854_771_712;
+                write(2, "memory.limit_in_bytes", ask.memory.unwrap_or(unlimited).to_string());
+            }
+            Version::V2 => {
+                write(0, "cpu.weight", shares_to_weight_new(shares).to_string());
+                write(0, "cpu.max", format!("{} 100000", quota.map_or("max".into(), |quota| quota.to_string())));
+                write(0, "memory.max", ask.memory.map_or("max".into(), |bytes| bytes.to_string()));
+            }
+        }
+        path
+    }
+
+    /// A process in the cgroup; its number is derived from the path.
+    fn run(&self, path: &str) -> u32 {
+        let pid =
+            1000 + path.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 1_000_000;
+        self.host.file(self.cpuset_file(path, "cgroup.procs"), format!("{pid}\n"));
+        pid
+    }
+
+    /// A cgroup as a runtime makes it: on version 1 it copies the sets of its parent.
+    fn make_cgroup(&self, path: &str) {
+        let all = CpuSet::range(0, self.shape.cpus() - 1).to_string();
+        let nodes = CpuSet::range(0, self.shape.nodes - 1).to_string();
+        for mount in self.mounts() {
+            self.host.directory(Path::new(mount).join(path));
+        }
+        let parent = path.rsplit_once('/').map(|(parent, _)| parent.to_owned());
+        let inherited = |file: &str, otherwise: &str| match (&parent, path.is_empty()) {
+            (_, true) => otherwise.to_owned(),
+            (Some(parent), _) => self.cpuset(parent, file),
+            (None, _) => self.cpuset("", file),
+        };
+        for (kind, all) in [("cpus", &all), ("mems", &nodes)] {
+            let configured = format!("cpuset.{kind}");
+            let effective = effective_name(self.version, kind);
+            let shown = match self.version {
+                Version::V1 => inherited(&configured, all),
+                Version::V2 => String::new(),
+            };
+            let granted = inherited(&effective, all);
+            self.host.file(self.cpuset_file(path, &effective), granted + "\n");
+            // The root of version 2 has no such file.
+            if self.version == Version::V1 || !path.is_empty() {
+                self.host.file(self.cpuset_file(path, &configured), shown + "\n");
+                self.install(path, kind, CpuSet::parse(all).unwrap());
+            }
+        }
+        self.host.file(self.cpuset_file(path, "cgroup.procs"), "");
+    }
+
+    fn install(&self, path: &str, kind: &'static str, all: CpuSet) {
+        let file = self.cpuset_file(path, &format!("cpuset.{kind}"));
+        let directory = file.parent().unwrap().to_owned();
+        let version = self.version;
+        self.host.on_write(file, move |text, contents| {
+            let set = CpuSet::parse(text.trim()).map_err(|_| Errno::EINVAL)?;
+            if !set.is_subset(&all) {
+                return Err(Errno::ERANGE);
+            }
+            if set.is_empty() && populated(contents, &directory) {
+                return Err(Errno::ENOSPC);
+            }
+            match version {
+                Version::V1 => write_v1(contents, &directory, kind, &set)?,
+                Version::V2 => write_v2(contents, &directory, kind, &set),
+            }
+            Ok(set.to_string())
+        });
+    }
+}
+
+/// A container id: 64 hexadecimal digits.
+pub(crate) fn id(uid: &str, number: u32) -> String {
+    let hash =
+        uid.bytes().fold(u64::from(number) + 1, |sum, byte| sum.wrapping_mul(1_099_511_628_211) ^ u64::from(byte));
+    format!("{hash:016x}{number:048x}")
+}
+
+fn effective_name(version: Version, kind: &str) -> String {
+    if version == Version::V1 { format!("cpuset.effective_{kind}") } else { format!("cpuset.{kind}.effective") }
+}
+
+fn set_of(contents: &Contents, file: &Path) -> Option<CpuSet> {
+    contents.get(file).map(|text| CpuSet::parse(text.trim()).unwrap())
+}
+
+fn populated(contents: &Contents, directory: &Path) -> bool {
+    let procs =
+        |path: &Path| path.starts_with(directory) && path.file_name().is_some_and(|name| name == "cgroup.procs");
+    contents.iter().any(|(path, text)| procs(path) && !text.is_empty())
+}
+
+fn children(contents: &Contents, directory: &Path, file: &str) -> Vec<PathBuf> {
+    let child = |path: &Path| path.parent().and_then(Path::parent) == Some(directory);
+    let named = contents.keys().filter(|path| path.file_name().is_some_and(|name| name == file) && child(path));
+    named.map(|path| path.parent().unwrap().to_owned()).collect()
+}
+
+fn write_v1(contents: &mut Contents, directory: &Path, kind: &str, set: &CpuSet) -> Result<(), Errno> {
+    let file = format!("cpuset.{kind}");
+    for child in children(contents, directory, &file) {
+        if !set_of(contents, &child.join(&file)).unwrap().is_subset(set) {
+            return Err(Errno::EBUSY);
+        }
+    }
+    let parent = directory.parent().and_then(|parent| set_of(contents, &parent.join(&file)));
+    if parent.is_some_and(|parent| !set.is_subset(&parent)) {
+        return Err(Errno::EACCES);
+    }
+    contents.insert(directory.join(effective_name(Version::V1, kind)), format!("{set}\n"));
+    Ok(())
+}
+
+fn write_v2(contents: &mut Contents, directory: &Path, kind: &str, set: &CpuSet) {
+    let effective = effective_name(Version::V2, kind);
+    let above = directory.parent().and_then(|parent| set_of(contents, &parent.join(&effective))).unwrap_or_default();
+    let granted = set.intersection(&above);
+    let granted = if granted.is_empty() { above } else { granted };
+    contents.insert(directory.join(&effective), format!("{granted}\n"));
+    for child in children(contents, directory, &effective) {
+        let configured = set_of(contents, &child.join(format!("cpuset.{kind}"))).unwrap_or_default();
+        write_v2(contents, &child, kind, &configured);
+    }
+}
+
+/// sysfs and procfs of a machine whose threads are numbered as on most: all first threads, then all second ones.
+pub(crate) fn make_topology(host: &FakeHost, shape: Shape) {
+    let cores = shape.nodes * shape.cores_per_node;
+    let all = CpuSet::range(0, shape.cpus() - 1);
+    host.file("/sys/devices/system/cpu/online", format!("{all}\n"));
+    host.file("/sys/devices/system/cpu/present", format!("{all}\n"));
+    host.file("/proc/meminfo", format!("MemTotal:       {} kB\n", u64::from(shape.nodes) * (16 << 20)));
+    for cpu in all.iter() {
+        let core = cpu % cores;
+        let node = core / shape.cores_per_node;
+        let topology = format!("/sys/devices/system/cpu/cpu{cpu}/topology");
+        host.file(format!("{topology}/core_id"), format!("{core}\n"));
+        host.file(format!("{topology}/physical_package_id"), format!("{node}\n"));
+        host.link(format!("/sys/devices/system/node/node{node}/cpu{cpu}"), format!("../../cpu/cpu{cpu}"));
+    }
+    for node in 0..shape.nodes {
+        let directory = format!("/sys/devices/system/node/node{node}");
+        let row: Vec<String> = (0..shape.nodes).map(|other| if other == node { "10" } else { "20" }.into()).collect();
+        host.file(format!("{directory}/meminfo"), format!("Node {node} MemTotal:       {} kB\n", 16 << 20));
+        host.file(format!("{directory}/distance"), format!("{}\n", row.join(" ")));
+    }
+}
