@@ -83,6 +83,6 @@ fn cpus(case: &Value, field: &str) -> Result<CpuSet, Mismatch> {
 fn options(case: &Value) -> Result<CpuOptions, Mismatch> {
     let listed = case["options"].as_object().into_iter().flatten();
     let on: BTreeMap<String, String> = listed.map(|(name, value)| (name.clone(), value.to_string())).collect();
-    let gates = CpuGates { alpha_options: true, beta_options: true };
+    let gates = CpuGates { alpha_options: true, ..CpuGates::default() };
     CpuOptions::parse(&on, gates).map_err(|error| malformed(&error.to_string()))
 }

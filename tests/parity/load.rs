@@ -56,7 +56,7 @@ fn start(case: &Value, machine: &Arc<Machine>, spec: &ResourceManagersSpec) -> R
     let cpu = CpuConfig {
         policy: spec.cpu_manager_policy.clone(),
         options: spec.cpu_manager_policy_options.clone(),
-        gates: CpuGates { alpha_options: gate("CPUManagerPolicyAlphaOptions", false), beta_options: true },
+        gates: CpuGates { alpha_options: gate("CPUManagerPolicyAlphaOptions", false), ..CpuGates::default() },
         single_numa_node: spec.topology_manager_policy == "single-numa-node",
         reservation: reservation.cpu(),
         ..CpuConfig::default()

@@ -64,6 +64,7 @@ mod hints;
 mod opinion;
 mod options;
 mod picker;
+mod pod_level;
 mod pool;
 mod reservation;
 mod resize;
@@ -92,6 +93,8 @@ use reuse::ReusePool;
 struct StaticPolicy {
     options: CpuOptions,
     extensions: CpuExtensions,
+    /// Gate `PodLevelResourceManagers`.
+    pod_level: bool,
     reserved: CpuSet,
     /// Reserved CPUs with all their siblings.
     reserved_physical: CpuSet,
@@ -195,8 +198,8 @@ impl CpuManager {
     pub fn claim(&self, pod: &Pod, container: &Container) -> Result<CpuClaim, AllocationError> {
         match &self.policy {
             None => Ok(CpuClaim::Shared(SharedReason::Policy)),
-            Some(policy) if policy.extensions.annotations => CpuClaim::annotated(pod, container),
-            Some(_) => Ok(CpuClaim::of(pod, container)),
+            Some(policy) if policy.extensions.annotations => CpuClaim::annotated(pod, container, policy.pod_level),
+            Some(policy) => Ok(CpuClaim::of(pod, container, policy.pod_level)),
         }
     }
 
@@ -293,7 +296,8 @@ impl StaticPolicy {
         options.check_machine(machine, config.single_numa_node)?;
         let reserved = reservation::reserve(machine, &config.reservation.listed, count, &options)?;
         let reserved_physical = machine.with_siblings(&reserved);
-        Ok(Self { options, extensions: config.extensions, reserved, reserved_physical })
+        let pod_level = config.gates.pod_level;
+        Ok(Self { options, extensions: config.extensions, pod_level, reserved, reserved_physical })
     }
 }
 

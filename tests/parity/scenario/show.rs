@@ -5,7 +5,7 @@ use trimtab_domain::checkpoint::{Layout, write_cpu_state};
 use trimtab_domain::hint::TopologyHint;
 use trimtab_domain::memory::{Block, NodeMemory};
 use trimtab_domain::placement::{Assignment, ResourceManagers};
-use trimtab_domain::workload::Pod;
+use trimtab_domain::workload::{Pod, PodUid};
 
 /// What one container has, without the hint.
 fn holdings(assignment: &Assignment) -> Map<String, Value> {
@@ -162,7 +162,11 @@ fn in_full(managers: &ResourceManagers, shown: &NodeMemory) -> Value {
 }
 
 /// What the pod has as a whole.
-pub(super) fn whole_pod(_: &ResourceManagers, _: &trimtab_domain::workload::PodUid, _: &mut Map<String, Value>) {}
+pub(super) fn whole_pod(managers: &ResourceManagers, pod: &PodUid, shown: &mut Map<String, Value>) {
+    if let Some(cpus) = managers.cpu().state().pods.get(pod) {
+        shown.insert("pod_cpus".to_owned(), cpus.to_string().into());
+    }
+}
 
 /// The state file.
 pub(super) fn cpu_manager_state(managers: &ResourceManagers) -> String {

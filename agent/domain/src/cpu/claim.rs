@@ -1,6 +1,7 @@
 //! How many exclusive CPUs a container or a pod may claim.
 
 use super::extensions::{EXCLUSIVE_CPUS, SHARED_CPUS};
+use super::pod_level::is_guaranteed;
 use crate::cpuset::MAX_CPUS;
 use crate::placement::AllocationError;
 use crate::workload::{Container, ContainerKind, Pod, QosClass};
@@ -26,7 +27,8 @@ pub enum SharedReason {
     Policy,
     /// The pod is not Guaranteed.
     QosClass,
-    /// The pod has resources of its own (kubelet 1.36 without `PodLevelResourceManagers`).
+    /// The pod has resources of its own (kubelet 1.36 without `PodLevelResourceManagers`), or with that gate the container
+    /// is not Guaranteed by itself.
     PodLevelResources,
     /// The container requests no CPU.
     NoRequest,
@@ -38,8 +40,11 @@ pub enum SharedReason {
 
 impl CpuClaim {
     /// The claim by the rule of the kubelet: the whole CPU request of a container in a Guaranteed pod.
-    pub(super) fn of(pod: &Pod, container: &Container) -> Self {
-        if pod.resources.is_some() {
+    ///
+    /// In a pod with resources of its own this takes the gate `PodLevelResourceManagers`, and a container that by itself
+    /// would make a pod Guaranteed.
+    pub(super) fn of(pod: &Pod, container: &Container, pod_level: bool) -> Self {
+        if pod.resources.is_some() && !(pod_level && is_guaranteed(container)) {
             return Self::Shared(SharedReason::PodLevelResources);
         }
         if pod.qos != QosClass::Guaranteed {
@@ -56,7 +61,7 @@ impl CpuClaim {
     ///
     /// # Errors
     /// [`AllocationError::Annotation`] for values that say nothing, or more than the container requests.
-    pub(super) fn annotated(pod: &Pod, container: &Container) -> Result<Self, AllocationError> {
+    pub(super) fn annotated(pod: &Pod, container: &Container, pod_level: bool) -> Result<Self, AllocationError> {
         let share =
             annotation(pod, SHARED_CPUS, container, |text| text.parse::<bool>().ok(), "is neither true nor false")?;
         let limit = MAX_CPUS as usize;
@@ -64,7 +69,7 @@ impl CpuClaim {
         let count = annotation(pod, EXCLUSIVE_CPUS, container, count, "is no number of CPUs")?;
         let request = container.resources.cpu_request();
         let claim = match count {
-            None => Self::of(pod, container),
+            None => Self::of(pod, container, pod_level),
             Some(_) if pod.resources.is_some() => Self::Shared(SharedReason::PodLevelResources),
             Some(0) => Self::Shared(SharedReason::Annotation),
             Some(cpus) if (cpus as u64).saturating_mul(1000) > request.0 => {

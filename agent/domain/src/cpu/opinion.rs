@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::claim::claimed_by_pod;
+use super::pod_level::budget;
 use super::{CpuManager, StaticPolicy, demand, hints};
 use crate::cpuset::{CpuSet, NO_CPUS};
 use crate::hint::{HintList, Opinion, ProviderHints};
@@ -89,9 +90,13 @@ impl CpuManager {
 
     fn prospect_of_pod(&self, pod: &Pod) -> Prospect<'_> {
         let Some(policy) = &self.policy else { return Prospect::NoClaim };
-        let count = claimed_by_pod(pod, |container| self.claimed(pod, container));
+        let whole = Self::is_pod_level(policy, pod);
+        let count = if whole { budget(pod) } else { claimed_by_pod(pod, |container| self.claimed(pod, container)) };
         if count == 0 {
             return Prospect::NoClaim;
+        }
+        if whole && !self.bubble_suffices(pod) {
+            return Prospect::Impossible;
         }
         let mut owned = CpuSet::new();
         for container in &pod.containers {

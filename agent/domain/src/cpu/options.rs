@@ -12,11 +12,13 @@ pub struct CpuGates {
     pub alpha_options: bool,
     /// `CPUManagerPolicyBetaOptions`.
     pub beta_options: bool,
+    /// `PodLevelResourceManagers`: pods with resources of their own own CPUs, too.
+    pub pod_level: bool,
 }
 
 impl Default for CpuGates {
     fn default() -> Self {
-        Self { alpha_options: false, beta_options: true }
+        Self { alpha_options: false, beta_options: true, pod_level: false }
     }
 }
 
@@ -153,7 +155,7 @@ mod tests {
     use super::*;
     use crate::topology::shape::{B, C, Shape};
 
-    const OPEN: CpuGates = CpuGates { alpha_options: true, beta_options: true };
+    const OPEN: CpuGates = CpuGates { alpha_options: true, beta_options: true, pod_level: false };
 
     fn parse(options: &[(&str, &str)], gates: CpuGates) -> Result<CpuOptions, String> {
         let map = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -174,7 +176,7 @@ mod tests {
 
     #[test]
     fn wrong_options_are_refused_with_the_words_of_the_kubelet() {
-        let closed = CpuGates { alpha_options: false, beta_options: false };
+        let closed = CpuGates { alpha_options: false, beta_options: false, pod_level: false };
         let conflict = |a, b| format!("static policy options {a} and {b} can not be used at the same time");
         let rows = [
             (vec![("x", "true")], OPEN, r#"unknown CPU Manager Policy option: "x""#.to_owned()),

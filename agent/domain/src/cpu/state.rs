@@ -74,11 +74,14 @@ impl CpuState {
         })
     }
 
-    /// All CPUs that some container owns.
+    /// All CPUs that some container or pod owns.
     #[must_use]
     pub fn assigned(&self) -> CpuSet {
         let mut all = CpuSet::new();
         for (_, _, cpus) in self.iter() {
+            all.insert_all(cpus);
+        }
+        for cpus in self.pods.values() {
             all.insert_all(cpus);
         }
         all
@@ -90,7 +93,15 @@ impl CpuState {
         self.assignments.entry(pod.clone()).or_default().insert(container.to_owned(), cpus);
     }
 
-    /// Takes its CPUs from a container; those that no other container of the pod owns are returned.
+    /// Gives CPUs to a pod and its containers their parts, out of the shared pool.
+    pub(super) fn assign_pod(&mut self, pod: &PodUid, cpus: CpuSet, parts: Vec<(String, CpuSet)>) {
+        self.default_cpu_set.remove_all(&cpus);
+        self.pods.insert(pod.clone(), cpus);
+        self.assignments.entry(pod.clone()).or_default().extend(parts);
+    }
+
+    /// Takes its CPUs from a container; those that no other container of the pod owns are returned. CPUs of a pod as a
+    /// whole are returned with its last container.
     pub(super) fn unassign(&mut self, pod: &PodUid, container: &str) -> Option<CpuSet> {
         let containers = self.assignments.get_mut(pod)?;
         let mut released = containers.remove(container)?;
@@ -99,6 +110,11 @@ impl CpuState {
         }
         if containers.is_empty() {
             self.assignments.remove(pod);
+            if let Some(bubble) = self.pods.remove(pod) {
+                released.insert_all(&bubble);
+            }
+        } else if let Some(bubble) = self.pods.get(pod) {
+            released.remove_all(bubble);
         }
         Some(released)
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod beyond;
+mod pod_level;
 
 use std::collections::BTreeMap;
 
@@ -47,7 +48,7 @@ fn config(options: &[&str], reserved: &str) -> CpuConfig {
     CpuConfig {
         policy: "static".into(),
         options: options.iter().map(|name| ((*name).to_owned(), "true".to_owned())).collect(),
-        gates: CpuGates { alpha_options: true, beta_options: true },
+        gates: CpuGates { alpha_options: true, ..CpuGates::default() },
         single_numa_node: false,
         reservation: CpuReservation { total: Some(MilliCpu(listed.len() as u64 * 1000)), listed },
         extensions: CpuExtensions::default(),

@@ -368,6 +368,7 @@ fn cpu_config(config: &ManagersConfig, reservation: CpuReservation) -> CpuConfig
         gates: CpuGates {
             alpha_options: gate(config, "CPUManagerPolicyAlphaOptions", false),
             beta_options: gate(config, "CPUManagerPolicyBetaOptions", true),
+            pod_level: gate(config, "PodLevelResourceManagers", false),
         },
     }
 }
