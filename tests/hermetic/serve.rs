@@ -157,6 +157,22 @@ async fn peer_that_is_not_allowed_is_refused_and_counted() {
 }
 
 #[tokio::test]
+async fn peers_that_are_not_allowed_cannot_keep_others_out() {
+    let mut setup = Setup::new();
+    setup.config.peers = AllowedPeers { uids: vec![4_000_000], gids: vec![] };
+    let server = setup.start().await;
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        open.push(tokio::net::UnixStream::connect(server.socket()).await.unwrap());
+    }
+    eventually("counting", || server.metric("trimtab_grpc_peers_refused_total") == 40.0).await;
+    assert_eq!(server.metric("trimtab_grpc_connections"), 16.0);
+    drop(open);
+    eventually("the end", || server.metric("trimtab_grpc_connections") == 0.0).await;
+    server.shut_down().await;
+}
+
+#[tokio::test]
 async fn peer_is_allowed_by_its_group() {
     let mut setup = Setup::new();
     setup.config.peers = AllowedPeers { uids: vec![], gids: vec![nix::unistd::getegid().as_raw()] };

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
@@ -18,6 +20,9 @@ use crate::metrics::{ConnectionEnd, GrpcMetrics};
 /// Connections open at once; the next one is closed, so that a client sees at once that it leaks them.
 const MAX_CONNECTIONS: i64 = 256;
 
+/// Connections of peers that are not allowed, open at once; enough to tell them why, too few to keep others out.
+const MAX_REFUSED: usize = 16;
+
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -27,12 +32,9 @@ pub(super) fn incoming(
     peers: AllowedPeers,
     metrics: GrpcMetrics,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let mut number = 0;
+    let mut door = Door { peers, refused: Arc::new(Semaphore::new(MAX_REFUSED)), metrics, number: 0 };
     UnixListenerStream::new(listener).then(pause_after_error).filter_map(move |accepted| match accepted {
-        Ok(stream) => {
-            number += 1;
-            accept(stream, number, &peers, &metrics).map(Ok)
-        }
+        Ok(stream) => door.admit(stream).map(Ok),
         Err(error) => Some(Err(error)),
     })
 }
@@ -46,19 +48,44 @@ async fn pause_after_error(accepted: io::Result<UnixStream>) -> io::Result<UnixS
     accepted
 }
 
-fn accept(stream: UnixStream, number: u64, peers: &AllowedPeers, metrics: &GrpcMetrics) -> Option<Connection> {
-    if metrics.connections().get() >= MAX_CONNECTIONS {
-        metrics.closed(ConnectionEnd::Capacity);
-        tracing::warn!(limit = MAX_CONNECTIONS, "a connection was closed because too many are open");
-        return None;
+/// Decides on each connection.
+struct Door {
+    peers: AllowedPeers,
+    /// A permit for each open connection of a peer that is not allowed.
+    refused: Arc<Semaphore>,
+    metrics: GrpcMetrics,
+    /// Connections so far.
+    number: u64,
+}
+
+impl Door {
+    /// `None` closes the connection.
+    fn admit(&mut self, stream: UnixStream) -> Option<Connection> {
+        self.number += 1;
+        if self.metrics.connections().get() >= MAX_CONNECTIONS {
+            tracing::warn!(limit = MAX_CONNECTIONS, "a connection was closed because too many are open");
+            self.metrics.closed(ConnectionEnd::Capacity);
+            return None;
+        }
+        let peer = Peer::of(&stream, self.number, &self.peers).ok()?;
+        let refused = match peer.access {
+            Access::Allowed => None,
+            Access::Refused => Some(self.admit_refused(&peer)?),
+        };
+        self.metrics.connections().inc();
+        let metrics = self.metrics.clone();
+        Some(Connection { stream: AuthorityStream::new(stream), peer, metrics, _refused: refused })
     }
-    let peer = Peer::of(&stream, number, peers).ok()?;
-    if peer.access == Access::Refused {
-        metrics.peer_refused();
-        tracing::warn!(uid = peer.uid, gid = peer.gid, pid = peer.pid, "a peer that is not allowed has connected");
+
+    /// A peer that is not allowed is let in as far as to be told so.
+    fn admit_refused(&self, peer: &Peer) -> Option<OwnedSemaphorePermit> {
+        self.metrics.peer_refused();
+        let permit = Arc::clone(&self.refused).try_acquire_owned().ok();
+        if permit.is_some() {
+            tracing::warn!(uid = peer.uid, gid = peer.gid, pid = peer.pid, "a peer that is not allowed has connected");
+        }
+        permit
     }
-    metrics.connections().inc();
-    Some(Connection { stream: AuthorityStream::new(stream), peer, metrics: metrics.clone() })
 }
 
 /// An accepted connection; counted while it lives.
@@ -66,6 +93,7 @@ pub(super) struct Connection {
     stream: AuthorityStream<UnixStream>,
     peer: Peer,
     metrics: GrpcMetrics,
+    _refused: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Connection {

@@ -65,3 +65,35 @@ fn supplementary_groups(pid: i32) -> Vec<u32> {
     }
     Process::new(pid).and_then(|process| process.status()).map(|status| status.groups).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OTHER: u32 = 4_000_000;
+
+    fn allowed(uids: &[u32], gids: &[u32]) -> AllowedPeers {
+        AllowedPeers { uids: uids.to_vec(), gids: gids.to_vec() }
+    }
+
+    #[test]
+    fn user_and_primary_group_open_the_door() {
+        assert!(may_ask(7, OTHER, 0, &allowed(&[0, 7], &[])));
+        assert!(may_ask(OTHER, 9, 0, &allowed(&[0], &[9])));
+        assert!(!may_ask(OTHER, OTHER, 0, &allowed(&[0], &[9])));
+        assert!(!may_ask(0, 0, 0, &allowed(&[], &[])), "root is on the list or is not");
+    }
+
+    #[test]
+    fn supplementary_groups_of_a_visible_process_count() {
+        let own = i32::try_from(std::process::id()).expect("a pid fits");
+        let groups = nix::unistd::getgroups().expect("own groups");
+        assert_eq!(supplementary_groups(own), groups.iter().map(|group| group.as_raw()).collect::<Vec<_>>());
+        for group in groups {
+            assert!(may_ask(OTHER, OTHER, own, &allowed(&[], &[group.as_raw()])));
+        }
+        assert!(!may_ask(OTHER, OTHER, own, &allowed(&[], &[OTHER])));
+        assert!(!may_ask(OTHER, OTHER, 0, &allowed(&[], &[0])), "a process that cannot be seen has no groups");
+        assert!(supplementary_groups(-1).is_empty());
+    }
+}

@@ -1,6 +1,7 @@
 //! `v1.PodResourcesLister` and `v1alpha1.PodResourcesLister`, answered from the placements alone.
 //!
-//! Three choices where the kubelet's behaviour leaves room:
+//! Four choices where the kubelet's behaviour leaves room:
+//! before the first pass the lists are empty and not an error, as the kubelet has it (health says NOT_SERVING);
 //! a pod whose name no local source knows is listed under its uid with an empty namespace, because clients compute free
 //! CPUs as allocatable minus the sum over List, and leaving it out would make taken CPUs look free;
 //! every list is sorted, which breaks no client, as the kubelet promises no order;
