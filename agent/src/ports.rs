@@ -3,6 +3,7 @@
 pub mod cgroups;
 pub mod kubelet;
 pub mod machine;
+pub mod modules;
 pub mod names;
 
 use std::future::Future;

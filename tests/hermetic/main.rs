@@ -12,6 +12,7 @@
 
 mod authority;
 mod engine;
+mod kernel_knobs;
 mod laws;
 mod masquerade;
 mod masquerade_recorded;

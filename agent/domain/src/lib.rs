@@ -8,6 +8,8 @@ pub mod cpu;
 pub mod cpuset;
 pub mod device;
 pub mod hint;
+pub mod kernel;
+pub mod kernel_file;
 pub mod masquerade;
 pub mod memory;
 pub mod placement;

@@ -138,29 +138,13 @@ impl Planner<'_> {
 
     /// Refuses a write that this node is known not to grant.
     fn refused(&mut self, key: &SysctlKey, wish: &str, access: Access) -> bool {
-        let path = key.path();
-        let path = path.display();
-        match access {
-            Access::ReadOnly => {
-                let detail = format!(
-                    "{path} has no write bit, so no one may write it here; some keys of net can be written in the \
-                     host's network namespace only"
-                );
-                self.refuse(key, wish, Cause::ReadOnly, detail);
-            }
-            Access::Denied => {
-                let detail = format!(
-                    "this process may not write {path}: it is in a user namespace or behind a read-only mount; run the \
-                     agent as root of the host with a writable /proc/sys"
-                );
-                self.refuse(key, wish, Cause::NotPermitted, detail);
-            }
-            Access::Writable => {
-                let rejection = self.seen.rejections.get(key).filter(|rejection| rejection.wish == wish);
-                let Some(rejection) = rejection.cloned() else { return false };
-                self.refuse(key, wish, rejection.cause, rejection.detail);
-            }
+        if let Some((cause, detail)) = access.obstacle(&key.path().to_string_lossy()) {
+            self.refuse(key, wish, cause, detail);
+            return true;
         }
+        let rejection = self.seen.rejections.get(key).filter(|rejection| rejection.wish == wish);
+        let Some(rejection) = rejection.cloned() else { return false };
+        self.refuse(key, wish, rejection.cause, rejection.detail);
         true
     }
 
