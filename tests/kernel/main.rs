@@ -13,5 +13,6 @@ mod kernel_knobs;
 #[path = "../hermetic/laws.rs"]
 mod laws;
 mod masquerade;
+mod pinning;
 mod support;
 mod sysctl;

@@ -1,6 +1,7 @@
 //! What the kernel tests share.
 #![allow(dead_code, reason = "each test uses the part that it needs")]
 
+pub(crate) mod cgroups;
 #[path = "../hermetic/support/fake_ledger.rs"]
 pub(crate) mod fake_ledger;
 pub(crate) mod namespace;
