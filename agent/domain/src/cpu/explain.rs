@@ -11,6 +11,8 @@ use crate::workload::{Container, Pod};
 /// One decision of the CPU manager, without its effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpuExplanation {
+    /// Name of the container.
+    pub container: String,
     /// What the container may claim.
     pub claim: CpuClaim,
     /// What it owns already. It is kept if it has the claimed size.
@@ -49,6 +51,7 @@ impl CpuManager {
             None => after.runs_on(pod, container)?,
         };
         let mut explanation = CpuExplanation {
+            container: container.name.clone(),
             claim,
             owned,
             offered: CpuSet::new(),

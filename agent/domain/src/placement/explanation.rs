@@ -1,6 +1,7 @@
 //! Why a pod was put where it is, or refused: the opinions, what they came to, and the reason, as data.
 
 use super::{Assignment, Rejection};
+use crate::cpu::CpuExplanation;
 use crate::hint::{
     self, Demand, HintList, MergedHint, NumaMask, Opinion, ProviderHints, ResourceHints, TopologyHint, TopologyPolicy,
     TopologyScope,
@@ -16,6 +17,9 @@ pub struct Explanation {
     pub scope: TopologyScope,
     /// One merge per container, or one for the pod, in order; none under policy `none`. A refusal ends the list.
     pub merges: Vec<MergeExplanation>,
+    /// Why each container would have its CPUs, in order; not for pods with resources of their own, which are served as a
+    /// whole. A refusal ends the list.
+    pub cpus: Vec<CpuExplanation>,
     /// What the containers of the pod would have: those that own or are bound to something.
     pub assignments: Vec<Assignment>,
     /// Why the pod would be refused; absent if it would be admitted.
@@ -107,7 +111,7 @@ pub(super) enum Said {
 
 impl Explanation {
     pub(super) fn new(policy: TopologyPolicy, scope: TopologyScope) -> Self {
-        Self { policy, scope, merges: Vec::new(), assignments: Vec::new(), rejection: None }
+        Self { policy, scope, merges: Vec::new(), cpus: Vec::new(), assignments: Vec::new(), rejection: None }
     }
 
     pub(super) fn note_merge(&mut self, subject: Explained<'_>, said: Said, merged: MergedHint) {

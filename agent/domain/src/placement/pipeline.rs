@@ -18,7 +18,7 @@ impl ResourceManagers {
     pub(super) fn place(&mut self, pod: &Pod, mut explanation: Option<&mut Explanation>) -> Result<(), Rejection> {
         if self.topology.policy() == TopologyPolicy::None {
             for container in &pod.containers {
-                self.allocate(pod, container, TopologyHint::NONE)?;
+                self.allocate(pod, container, TopologyHint::NONE, explanation.as_deref_mut())?;
             }
             return Ok(());
         }
@@ -34,14 +34,14 @@ impl ResourceManagers {
                 });
             }
             self.hints.store(&pod.uid, &container.name, merged.hint);
-            self.allocate(pod, container, merged.hint)?;
+            self.allocate(pod, container, merged.hint, explanation.as_deref_mut())?;
         }
         Ok(())
     }
 
     /// Scope `pod`.
-    fn place_whole_pod(&mut self, pod: &Pod, explanation: Option<&mut Explanation>) -> Result<(), Rejection> {
-        let merged = self.merge(Explained::Pod(pod), explanation);
+    fn place_whole_pod(&mut self, pod: &Pod, mut explanation: Option<&mut Explanation>) -> Result<(), Rejection> {
+        let merged = self.merge(Explained::Pod(pod), explanation.as_deref_mut());
         if !merged.admit {
             return Err(match &pod.resources {
                 Some(_) if self.pod_level => Rejection::PodLevelAffinityInPodScope,
@@ -57,13 +57,23 @@ impl ResourceManagers {
         }
         for container in &pod.containers {
             self.hints.store(&pod.uid, &container.name, merged.hint);
-            self.allocate(pod, container, merged.hint)?;
+            self.allocate(pod, container, merged.hint, explanation.as_deref_mut())?;
         }
         Ok(())
     }
 
     /// Lets each provider serve one container.
-    fn allocate(&mut self, pod: &Pod, container: &Container, hint: TopologyHint) -> Result<(), Rejection> {
+    fn allocate(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        hint: TopologyHint,
+        explanation: Option<&mut Explanation>,
+    ) -> Result<(), Rejection> {
+        if let Some(explanation) = explanation {
+            // Where the CPUs cannot be had, the rejection says so.
+            explanation.cpus.extend(self.cpu.explain(pod, container, &hint));
+        }
         for provider in self.providers_mut() {
             provider.allocate(pod, container, hint)?;
         }

@@ -112,6 +112,8 @@ fn a_decision_is_explained_without_being_made() {
     assert_eq!(explanation.merges.len(), 3);
     assert_eq!(explanation.merges[0].why, MergeReason::Agreed);
     assert_eq!(explanation.merges[2].why, MergeReason::Crowded(vec!["cpu".into()]));
+    let cpus: Vec<_> = explanation.cpus.iter().map(|why| (why.container.as_str(), why.cpus.len())).collect();
+    assert_eq!(cpus, [("c0", 4), ("c1", 5)], "the list ends with the refused container");
     assert_eq!(managers.assignments().count(), 0);
 }
 
