@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
 
 mod authority;
+mod cgroup;
 mod engine;
 mod kernel_knobs;
 mod laws;
