@@ -3,6 +3,8 @@
 pub mod check;
 pub mod output;
 pub mod plan;
+pub mod pods;
+pub mod status;
 
 use std::path::PathBuf;
 

@@ -13,16 +13,21 @@ use crate::adapters::instance_lock::InstanceLock;
 use crate::adapters::iptables::{Iptables, SEARCH_PATH};
 use crate::adapters::kubelet_config::KubeletFiles;
 use crate::adapters::ledger::DiskLedger;
+use crate::adapters::pod_names::LogNames;
 use crate::adapters::process_table::ProcessTable;
 use crate::adapters::runtime_config::RuntimeFiles;
+use crate::adapters::topology_sysfs::SysfsTopology;
 use crate::config::NodeArgs;
 use crate::ports::HostFiles;
 use crate::ports::cgroups::CgroupTree;
+use crate::ports::kubelet::KubeletSource;
 use crate::ports::names::Processes;
 use crate::reconcile::engine::{Held, held};
 use crate::reconcile::node_view::NodeView;
 use crate::subsystems::cgroup::Cgroup;
 use crate::subsystems::masquerade::Masquerade;
+use crate::subsystems::pinning::{Pinning, PinningPorts};
+use crate::subsystems::sysctl::Sysctl;
 
 /// Everything that is held on this node.
 pub(super) struct Node {
@@ -35,14 +40,25 @@ pub(super) struct Node {
 /// Wires the subsystems to the node.
 pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Node> {
     let ledger = Arc::new(ledger);
-    let host: Arc<dyn HostFiles> = Arc::new(HostFs::new(&args.host_root)?);
+    let files = Arc::new(HostFs::new(&args.host_root)?);
+    let host: Arc<dyn HostFiles> = Arc::<HostFs>::clone(&files);
     let processes: Arc<dyn Processes> = Arc::new(ProcessTable::new(Arc::clone(&host)));
     let tree: Arc<dyn CgroupTree> = Arc::new(CgroupFs::new(Arc::clone(&host), &args.cgroup_root)?);
-    let kubelet = Arc::new(KubeletFiles::new(Arc::clone(&host), Arc::clone(&processes)));
+    let kubelet: Arc<dyn KubeletSource> = Arc::new(KubeletFiles::new(Arc::clone(&host), Arc::clone(&processes)));
     let runtimes = Arc::new(RuntimeFiles::new(Arc::clone(&host), processes));
-    let nat = Arc::new(Iptables::new(SEARCH_PATH));
-    let (_, view) = watch::channel(Arc::new(NodeView::default()));
-    let subsystems = vec![held(Cgroup::new(tree, kubelet, runtimes)), held(Masquerade::new(nat, ledger))];
+    let (pinning, view) = Pinning::new(PinningPorts {
+        tree: Arc::clone(&tree),
+        machine: Arc::new(SysfsTopology::new(Arc::clone(&host))),
+        kubelet: Arc::clone(&kubelet),
+        names: Arc::new(LogNames::new(host)),
+        ledger: Arc::<DiskLedger>::clone(&ledger),
+    });
+    let subsystems = vec![
+        held(Sysctl::new(files, Arc::clone(&ledger))),
+        held(Cgroup::new(tree, kubelet, runtimes)),
+        held(pinning),
+        held(Masquerade::new(Arc::new(Iptables::new(SEARCH_PATH)), ledger)),
+    ];
     Ok(Node { subsystems, view })
 }
 

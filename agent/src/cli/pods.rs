@@ -1,0 +1,150 @@
+//! What `pods` prints.
+
+use std::fmt::Write;
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+use trimtab_domain::cpuset::CpuSet;
+use trimtab_proto::node::v1alpha1 as wire;
+
+use super::output::{printable, table};
+
+/// Who holds what, as JSON and YAML show it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Placements {
+    /// CPUs of the shared pool, list form.
+    pub shared_cpus: String,
+    /// CPUs reserved for the system, list form.
+    pub reserved_cpus: String,
+    /// CPUs that could be given out exclusively on the empty node, list form.
+    pub allocatable_cpus: String,
+    /// Why pins are only observed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observe_only: Option<String>,
+    /// The pods.
+    pub pods: Vec<Pod>,
+}
+
+/// One pod.
+#[derive(Debug, Serialize)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// `Guaranteed`, `Burstable` or `BestEffort`.
+    pub qos: &'static str,
+    /// Its containers.
+    pub containers: Vec<Container>,
+}
+
+/// One container.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// CPUs that only it may use, list form; empty: the shared pool.
+    pub exclusive_cpus: String,
+    /// CPUs that the kernel lets it use now, list form.
+    pub effective_cpus: String,
+    /// NUMA nodes that the kernel lets it use now, list form.
+    pub effective_mems: String,
+    /// Memory that it holds.
+    pub memory: Vec<Memory>,
+}
+
+/// One block of memory.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    /// `memory`, `hugepages-2Mi` …
+    pub memory_type: String,
+    /// Bytes over all nodes.
+    pub size_bytes: u64,
+    /// NUMA nodes.
+    pub numa_nodes: Vec<u32>,
+}
+
+impl From<wire::ListPlacementsResponse> for Placements {
+    fn from(answer: wire::ListPlacementsResponse) -> Self {
+        Self {
+            shared_cpus: list(answer.shared_cpus),
+            reserved_cpus: list(answer.reserved_cpus),
+            allocatable_cpus: list(answer.allocatable_cpus),
+            observe_only: answer.observe_only,
+            pods: answer.pods.into_iter().map(Pod::from).collect(),
+        }
+    }
+}
+
+impl From<wire::Pod> for Pod {
+    fn from(pod: wire::Pod) -> Self {
+        let qos = match pod.qos() {
+            wire::QosClass::Guaranteed => "Guaranteed",
+            wire::QosClass::Burstable => "Burstable",
+            wire::QosClass::BestEffort => "BestEffort",
+            wire::QosClass::Unspecified => "",
+        };
+        let containers = pod.containers.into_iter().map(Container::from).collect();
+        Self { namespace: pod.namespace, name: pod.name, uid: pod.uid, qos, containers }
+    }
+}
+
+impl From<wire::Container> for Container {
+    fn from(container: wire::Container) -> Self {
+        let memory = container.memory.into_iter().map(|block| Memory {
+            memory_type: block.memory_type,
+            size_bytes: block.size_bytes,
+            numa_nodes: block.numa_nodes,
+        });
+        Self {
+            name: container.name,
+            id: container.id,
+            exclusive_cpus: list(container.exclusive_cpus),
+            effective_cpus: container.effective_cpus,
+            effective_mems: container.effective_mems,
+            memory: memory.collect(),
+        }
+    }
+}
+
+fn list(cpus: Vec<u32>) -> String {
+    cpus.into_iter().collect::<CpuSet>().to_string()
+}
+
+const NAME: Style = Style::new().bold();
+const DOUBT: Style = AnsiColor::Yellow.on_default();
+
+/// Renders for people: the pools, then a line per container.
+#[must_use]
+pub fn render(placements: &Placements) -> String {
+    let mut text = String::new();
+    let or_none = |cpus: &str| if cpus.is_empty() { "none".to_owned() } else { cpus.to_owned() };
+    let (shared, reserved) = (or_none(&placements.shared_cpus), or_none(&placements.reserved_cpus));
+    let _ = writeln!(text, "CPUs: {NAME}shared{NAME:#} {shared}, {NAME}reserved{NAME:#} {reserved}");
+    if let Some(reason) = &placements.observe_only {
+        let _ = writeln!(text, "{DOUBT}observed only{DOUBT:#}: {}", printable(reason));
+    }
+    let mut rows = table(&["NAMESPACE", "POD", "CONTAINER", "QOS", "EXCLUSIVE", "RUNS ON", "MEMORY NODES"]);
+    for pod in &placements.pods {
+        for container in &pod.containers {
+            rows.add_row([
+                printable(&pod.namespace),
+                printable(&pod.name),
+                printable(&container.name),
+                pod.qos.to_owned(),
+                if container.exclusive_cpus.is_empty() { "-".to_owned() } else { container.exclusive_cpus.clone() },
+                printable(&container.effective_cpus),
+                printable(&container.effective_mems),
+            ]);
+        }
+    }
+    let _ = writeln!(text, "{}", rows.trim_fmt());
+    text
+}

@@ -1,0 +1,324 @@
+//! What `status` prints.
+
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+use trimtab_proto::node::v1alpha1 as wire;
+
+use super::output::{printable, table};
+
+/// The report of the agent, as JSON and YAML show it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Name of the node.
+    pub node: String,
+    /// Version of the agent.
+    pub version: String,
+    /// When the agent started, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    /// A profile is known and every subsystem has ended a pass.
+    pub ready: bool,
+    /// The profile.
+    pub profile: Profile,
+    /// One entry per subsystem.
+    pub subsystems: Vec<Subsystem>,
+    /// Findings of the agent about itself.
+    pub findings: Vec<Finding>,
+}
+
+/// The profile in force.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// Counts the good profiles since the agent started.
+    pub generation: u64,
+    /// Where it came from.
+    pub source: String,
+    /// Whether the newest text is in force.
+    pub valid: bool,
+    /// Why not.
+    pub errors: Vec<String>,
+}
+
+/// One subsystem.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subsystem {
+    /// Its name.
+    pub name: String,
+    /// `pending`, `converged`, `failing` or `fighting`.
+    pub state: String,
+    /// Generation of the profile of the last pass.
+    pub generation: u64,
+    /// When the last pass ended, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_pass: Option<String>,
+    /// When the last pass that changed something ended, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_change: Option<String>,
+    /// Steps of that pass.
+    pub steps: Vec<Step>,
+    /// Wishes not granted.
+    pub refusals: Vec<Refusal>,
+    /// What a person should know.
+    pub findings: Vec<Finding>,
+    /// Objects that others keep changing back.
+    pub fights: Vec<Fight>,
+    /// The objects.
+    pub objects: Vec<Object>,
+    /// The last failure, until a pass succeeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Objects found changed by others since the agent started.
+    pub drift_found: u64,
+}
+
+/// One step.
+#[derive(Debug, Serialize)]
+pub struct Step {
+    /// Object, old and new value.
+    pub step: String,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One refusal.
+#[derive(Debug, Serialize)]
+pub struct Refusal {
+    /// The object.
+    pub object: String,
+    /// What was asked for.
+    pub wish: String,
+    /// One of a closed set.
+    pub cause: String,
+    /// Facts and remedy.
+    pub detail: String,
+}
+
+/// One finding.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// `info`, `warning` or `error`.
+    pub severity: String,
+    /// Kind of finding.
+    pub code: String,
+    /// The object.
+    pub object: String,
+    /// The facts.
+    pub message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remedy: String,
+}
+
+/// One fight.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fight {
+    /// The object.
+    pub object: String,
+    /// How often it was changed back.
+    pub rewrites: u32,
+    /// Who is known to write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub likely_writer: Option<String>,
+    /// Left alone until then, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<String>,
+}
+
+/// One object.
+#[derive(Debug, Serialize)]
+pub struct Object {
+    /// Its name.
+    pub object: String,
+    /// What the profile asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desired: Option<String>,
+    /// What the node shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<String>,
+    /// Further facts.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub attributes: serde_json::Map<String, serde_json::Value>,
+}
+
+impl From<wire::NodeReport> for Status {
+    fn from(report: wire::NodeReport) -> Self {
+        let profile = report.profile.unwrap_or_default();
+        Self {
+            node: report.node,
+            version: report.version,
+            started: report.started.map(|time| time.to_string()),
+            ready: report.ready,
+            profile: Profile {
+                name: profile.name,
+                generation: profile.generation,
+                source: profile.source,
+                valid: profile.valid,
+                errors: profile.errors,
+            },
+            subsystems: report.subsystems.into_iter().map(Subsystem::from).collect(),
+            findings: report.findings.into_iter().map(Finding::from).collect(),
+        }
+    }
+}
+
+impl From<wire::Subsystem> for Subsystem {
+    fn from(subsystem: wire::Subsystem) -> Self {
+        Self {
+            state: word(subsystem.state().as_str_name(), "STATE_"),
+            name: subsystem.name,
+            generation: subsystem.generation,
+            last_pass: subsystem.last_pass.map(|time| time.to_string()),
+            last_change: subsystem.last_change.map(|time| time.to_string()),
+            steps: subsystem.steps.into_iter().map(|step| Step { step: step.step, error: step.error }).collect(),
+            refusals: subsystem.refusals.into_iter().map(Refusal::from).collect(),
+            findings: subsystem.findings.into_iter().map(Finding::from).collect(),
+            fights: subsystem.fights.into_iter().map(Fight::from).collect(),
+            objects: subsystem.objects.into_iter().map(Object::from).collect(),
+            last_error: subsystem.last_error,
+            drift_found: subsystem.totals.unwrap_or_default().drift_found,
+        }
+    }
+}
+
+impl From<wire::Refusal> for Refusal {
+    fn from(refusal: wire::Refusal) -> Self {
+        let cause = word(refusal.cause().as_str_name(), "CAUSE_");
+        Self { object: refusal.object, wish: refusal.wish, cause, detail: refusal.detail }
+    }
+}
+
+impl From<wire::Finding> for Finding {
+    fn from(finding: wire::Finding) -> Self {
+        Self {
+            severity: word(finding.severity().as_str_name(), "SEVERITY_"),
+            code: finding.code,
+            object: finding.object,
+            message: finding.message,
+            remedy: finding.remedy,
+        }
+    }
+}
+
+impl From<wire::Fight> for Fight {
+    fn from(fight: wire::Fight) -> Self {
+        Self {
+            object: fight.object,
+            rewrites: fight.rewrites,
+            likely_writer: fight.likely_writer,
+            held_until: fight.held_until.map(|time| time.to_string()),
+        }
+    }
+}
+
+impl From<wire::Object> for Object {
+    fn from(object: wire::Object) -> Self {
+        let attributes = object.attributes.into_iter().map(|attribute| (attribute.name, attribute.value.into()));
+        Self {
+            object: object.object,
+            desired: object.desired,
+            observed: object.observed,
+            attributes: attributes.collect(),
+        }
+    }
+}
+
+/// `STATE_CONVERGED` becomes `converged`.
+fn word(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase().replace('_', "-")
+}
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+const DOUBT: Style = AnsiColor::Yellow.on_default();
+
+/// Renders for people: the node, a line per subsystem, then what needs a look.
+#[must_use]
+pub fn render(status: &Status) -> String {
+    let mut text = String::new();
+    let ready = if status.ready { format!("{GOOD}ready{GOOD:#}") } else { format!("{BAD}not ready{BAD:#}") };
+    let _ = writeln!(text, "node {}: {ready}, trimtab {}", printable(&status.node), printable(&status.version));
+    let profile = &status.profile;
+    let _ = if profile.generation == 0 {
+        writeln!(text, "profile: {BAD}none in force{BAD:#}")
+    } else {
+        let (name, source) = (printable(&profile.name), printable(&profile.source));
+        writeln!(text, "profile: {name} (generation {}) from {source}", profile.generation)
+    };
+    if !profile.valid {
+        let _ = writeln!(text, "{BAD}the newest profile is not in force:{BAD:#}");
+        for error in &profile.errors {
+            let _ = writeln!(text, "  {}", printable(error));
+        }
+    }
+    let mut rows = table(&["SUBSYSTEM", "STATE", "OBJECTS", "REFUSED", "FINDINGS", "DRIFT", "LAST CHANGE"]);
+    for subsystem in &status.subsystems {
+        rows.add_row([
+            printable(&subsystem.name),
+            subsystem.state.clone(),
+            subsystem.objects.len().to_string(),
+            subsystem.refusals.len().to_string(),
+            subsystem.findings.len().to_string(),
+            subsystem.drift_found.to_string(),
+            subsystem.last_change.as_deref().map_or_else(|| "never".to_owned(), ago),
+        ]);
+    }
+    let _ = writeln!(text, "\n{}", rows.trim_fmt());
+    render_concerns(&mut text, status);
+    text
+}
+
+fn render_concerns(text: &mut String, status: &Status) {
+    for finding in &status.findings {
+        render_finding(text, "agent", finding);
+    }
+    for subsystem in &status.subsystems {
+        let name = printable(&subsystem.name);
+        if let Some(error) = &subsystem.last_error {
+            let _ = writeln!(text, "{BAD}failing{BAD:#} {name}: {}", printable(error));
+        }
+        for fight in &subsystem.fights {
+            let writer = fight.likely_writer.as_deref().unwrap_or("an unknown program");
+            let (object, writer) = (printable(&fight.object), printable(writer));
+            let _ = writeln!(text, "{BAD}fight{BAD:#} {name}: {writer} changed {object} back {} times", fight.rewrites);
+        }
+        for refusal in &subsystem.refusals {
+            let (object, wish) = (printable(&refusal.object), printable(&refusal.wish));
+            let detail = printable(&refusal.detail);
+            let _ = writeln!(text, "{DOUBT}refused{DOUBT:#} {name}: {object} = {wish} ({}): {detail}", refusal.cause);
+        }
+        for finding in &subsystem.findings {
+            render_finding(text, &name, finding);
+        }
+    }
+}
+
+fn render_finding(text: &mut String, owner: &str, finding: &Finding) {
+    let style = match finding.severity.as_str() {
+        "error" => BAD,
+        "warning" => DOUBT,
+        _ => Style::new(),
+    };
+    let (severity, object) = (&finding.severity, printable(&finding.object));
+    let _ = write!(text, "{style}{severity}{style:#} {owner}: {object}: {}", printable(&finding.message));
+    let _ = if finding.remedy.is_empty() { writeln!(text) } else { writeln!(text, "; {}", printable(&finding.remedy)) };
+}
+
+/// How long ago an RFC 3339 time was; the text itself if it cannot be read.
+fn ago(time: &str) -> String {
+    let Ok(then) = humantime::parse_rfc3339_weak(time) else { return printable(time) };
+    let past = SystemTime::now().duration_since(then).unwrap_or_default();
+    if past < Duration::from_secs(1) {
+        return "now".to_owned();
+    }
+    format!("{} ago", humantime::format_duration(Duration::from_secs(past.as_secs())))
+}
