@@ -12,7 +12,7 @@ fi
 
 # Everything of the machine that the profile of the demo speaks of.
 machine() {
-  sysctl -a 2>/dev/null | grep -E '^(net\.(core\.somaxconn|ipv4\.(tcp_rmem|ip_local_port_range|conf\..*\.rp_filter|tcp_keepalive_time))|kernel\.shmmni) ' | sort
+  sysctl -a 2>/dev/null | grep -E '^(net\.(core\.somaxconn|ipv4\.(tcp_rmem|ip_local_port_range|conf\..*\.log_martians|tcp_keepalive_time))|kernel\.shmmni) ' | sort
   iptables-save 2>/dev/null | grep -v '^#' | sed 's/\[[0-9:]*\]//' || true
   ip6tables-save 2>/dev/null | grep -v '^#' | sed 's/\[[0-9:]*\]//' || true
   find /sys/fs/cgroup -type d -name 'trimtab-*' 2>/dev/null

@@ -26,7 +26,7 @@ node=(--profile "$STAGE/profile.yaml" --state-dir "$STAGE/state" --host-root "$H
 socket=/run/trimtab/trimtab.sock
 http=127.0.0.1:9808
 nat() { iptables-save -t nat | grep -v '^#' | sed 's/\[[0-9:]*\]//'; ip6tables-save -t nat | grep -v '^#' | sed 's/\[[0-9:]*\]//'; }
-values() { sysctl -n net.core.somaxconn net.ipv4.tcp_rmem net.ipv4.ip_local_port_range net.ipv4.conf.all.rp_filter net.ipv4.conf.lo.rp_filter net.ipv4.tcp_keepalive_time kernel.shmmni; }
+values() { sysctl -n net.core.somaxconn net.ipv4.tcp_rmem net.ipv4.ip_local_port_range net.ipv4.conf.all.log_martians net.ipv4.conf.lo.log_martians net.ipv4.tcp_keepalive_time kernel.shmmni; }
 originals() { values; nat; allowed "$database"; allowed "$web"; allowed "$batch"; find_cgroups -name 'cpuset.*s' | sort | xargs -r grep -H . ; ls "$HOST/etc/modprobe.d"; }
 before=$(originals)
 

@@ -136,7 +136,7 @@ spec:
       net.core.somaxconn: 16384
       net.ipv4.tcp_rmem: "4096 131072 6291456"
       net.ipv4.ip_local_port_range: "32768 60999"
-      net.ipv4.conf.*.rp_filter: 2
+      net.ipv4.conf.*.log_martians: 1
       net.ipv4.tcp_keepalive_time: 600
       kernel.shmmni: 8192
   kernel:

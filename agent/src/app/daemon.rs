@@ -170,15 +170,15 @@ async fn answer(
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names));
     let state = ServeState { report: report.clone(), view, metrics };
     let serving = serve::run(serve_config(args), state, cancel.clone()).await?;
-    // What `wait_for` returns locks the report for as long as it lives, and the engine with it: it ends here.
-    let ready = async { report.wait_for(|node| node.ready).await.is_ok() };
+    // The guard on the report must not live on: while it does, no new report can be published.
+    let ready = async { report.wait_for(|node| node.ready).await.map(drop) };
     tokio::select! {
         () = cancel.cancelled() => {}
-        is_ready = ready => if is_ready {
+        ready = ready => if ready.is_ok() {
             info!(milliseconds = started.elapsed().as_millis(), "ready: every subsystem has ended a pass");
-            cancel.cancelled().await;
         },
     }
+    cancel.cancelled().await;
     serving.stopped().await;
     Ok(())
 }
