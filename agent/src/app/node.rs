@@ -13,6 +13,7 @@ use crate::adapters::instance_lock::InstanceLock;
 use crate::adapters::iptables::{Iptables, SEARCH_PATH};
 use crate::adapters::kubelet_config::KubeletFiles;
 use crate::adapters::ledger::DiskLedger;
+use crate::adapters::modprobe::Modprobe;
 use crate::adapters::pod_names::LogNames;
 use crate::adapters::process_table::ProcessTable;
 use crate::adapters::runtime_config::RuntimeFiles;
@@ -25,6 +26,7 @@ use crate::ports::names::Processes;
 use crate::reconcile::engine::{Held, held};
 use crate::reconcile::node_view::NodeView;
 use crate::subsystems::cgroup::Cgroup;
+use crate::subsystems::kernel::Kernel;
 use crate::subsystems::masquerade::Masquerade;
 use crate::subsystems::pinning::{Pinning, PinningPorts};
 use crate::subsystems::sysctl::Sysctl;
@@ -53,8 +55,10 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         names: Arc::new(LogNames::new(host)),
         ledger: Arc::<DiskLedger>::clone(&ledger),
     });
+    let modules = Arc::new(Modprobe::new("modprobe", &args.host_root));
     let subsystems = vec![
-        held(Sysctl::new(files, Arc::clone(&ledger))),
+        held(Sysctl::new(Arc::clone(&files), Arc::clone(&ledger))),
+        held(Kernel::new(files, modules, Arc::clone(&ledger))),
         held(Cgroup::new(tree, kubelet, runtimes)),
         held(pinning),
         held(Masquerade::new(Arc::new(Iptables::new(SEARCH_PATH)), ledger)),
