@@ -65,6 +65,7 @@ fn start(case: &Value, machine: &Arc<Machine>, spec: &ResourceManagersSpec) -> R
         policy: spec.memory_manager_policy.clone(),
         reserved: memory_reservations(&spec.reserved_memory).map_err(|e| at(StartStage::Config)(e.to_string()))?,
         node_reservation: reservation.amounts,
+        pod_level: layout == Layout::Pod,
         ..MemoryConfig::default()
     };
     let mut cpu = CpuManager::new(Arc::clone(machine), &cpu).map_err(|e| at(StartStage::CpuManager)(e.to_string()))?;

@@ -37,6 +37,7 @@ use crate::workload::{Container, ContainerKind, Pod, PodUid, QosClass, ResourceN
 mod demand;
 mod masks;
 mod outlook;
+mod pod_level;
 mod request;
 mod restore;
 mod reuse;
@@ -59,6 +60,8 @@ pub struct MemoryConfig {
     pub reserved: Vec<MemoryReservation>,
     /// What the node as a whole keeps from pods; must agree with `reserved`, type by type.
     pub node_reservation: reserved_memory::ResourceList,
+    /// Gate `PodLevelResourceManagers` (alpha): pods with resources of their own have memory too.
+    pub pod_level: bool,
     /// What to make of a node that has less than what is reserved on it.
     pub over_reserved: OverReserved,
 }
@@ -119,6 +122,8 @@ struct StaticPolicy {
     /// The book of the machine without any pod.
     empty: MemoryState,
     order: Arc<MaskOrder>,
+    /// Pods with resources of their own have memory too.
+    pod_level: bool,
 }
 
 impl MemoryManager {
@@ -186,10 +191,8 @@ impl MemoryManager {
     #[must_use]
     pub fn hints_for_pod(&self, pod: &Pod) -> ProviderHints {
         let Some(policy) = self.pinning(pod) else { return ProviderHints::NO_OPINION };
-        let Ok(request) = MemoryRequest::of_pod(pod) else { return ProviderHints::NO_OPINION };
-        // The blocks of the first container that has any are compared with the request of the whole pod, so a pod with
-        // several containers has no opinion once it is admitted. The kubelet does so.
-        match pod.containers.iter().find_map(|c| self.state.blocks_of(&pod.uid, &c.name)) {
+        let Ok(request) = self.whole_request(pod) else { return ProviderHints::NO_OPINION };
+        match self.recorded_for_pod(pod) {
             Some(blocks) => recorded_hints(blocks, &request),
             None => self.fresh_hints(policy, &pod.uid, &request),
         }
@@ -263,7 +266,22 @@ impl MemoryManager {
 
     /// The static policy, if the pod is one that it looks at.
     fn pinning(&self, pod: &Pod) -> Option<&StaticPolicy> {
-        self.policy.as_ref().filter(|_| pod.qos == QosClass::Guaranteed && pod.resources.is_none())
+        let counts = |policy: &&StaticPolicy| policy.pod_level || pod.resources.is_none();
+        self.policy.as_ref().filter(counts).filter(|_| pod.qos == QosClass::Guaranteed)
+    }
+
+    /// What all containers of a pod ask for together, or the pod itself if it has resources of its own.
+    fn whole_request(&self, pod: &Pod) -> Result<MemoryRequest, AllocationError> {
+        self.pod_level_request(pod).unwrap_or_else(|| MemoryRequest::of_pod(pod))
+    }
+
+    /// The blocks that stand for a whole pod: its own, or those of the first container that has any.
+    ///
+    /// Compared with the request of the whole pod, the latter say that a pod with several containers has no opinion once
+    /// it is admitted. The kubelet does so.
+    fn recorded_for_pod(&self, pod: &Pod) -> Option<&[Block]> {
+        let of_containers = || pod.containers.iter().find_map(|c| self.state.blocks_of(&pod.uid, &c.name));
+        self.state.pod_blocks(&pod.uid).or_else(of_containers)
     }
 
     fn fresh_hints(&self, policy: &StaticPolicy, pod: &PodUid, request: &MemoryRequest) -> ProviderHints {
@@ -330,12 +348,9 @@ impl MemoryManager {
 impl StaticPolicy {
     fn new(machine: &Machine, config: &MemoryConfig) -> Result<Self, MemoryConfigError> {
         let reserved = reserved_memory::per_node(machine, &config.reserved, &config.node_reservation)?;
-        let total =
-            reserved.values().filter_map(|node| node.get(&ResourceName::Memory)).try_fold(0_u64, |sum, bytes| {
-                // The kubelet keeps negative reservations as huge numbers, which wrap in its sums.
-                Some(sum.wrapping_add(*bytes))
-            });
-        if total == Some(0) {
+        let of_memory = reserved.values().filter_map(|node| node.get(&ResourceName::Memory));
+        // The kubelet keeps negative reservations as huge numbers, which wrap in its sums.
+        if of_memory.fold(0_u64, |sum, bytes| sum.wrapping_add(*bytes)) == 0 {
             return Err(MemoryConfigError::NothingReserved);
         }
         let empty = MemoryState::of_machine(machine, &reserved);
@@ -343,7 +358,7 @@ impl StaticPolicy {
             empty.check_sizes()?;
         }
         let order = Arc::new(MaskOrder::new(empty.nodes().iter().map(|node| node.id)));
-        Ok(Self { empty, order })
+        Ok(Self { empty, order, pod_level: config.pod_level })
     }
 }
 

@@ -86,7 +86,8 @@ pub(super) fn remaining(managers: &ResourceManagers) -> Map<String, Value> {
     for (pod, container, blocks) in managers.memory().state().iter() {
         let pod = memory.entry(pod.0.clone()).or_insert_with(|| json!({}));
         if let Some(pod) = pod.as_object_mut() {
-            pod.insert(container.to_owned(), show_blocks(blocks));
+            let shown = if blocks.is_empty() { Value::Null } else { show_blocks(blocks) };
+            pod.insert(container.to_owned(), shown);
         }
     }
     let mut shown = Map::new();
@@ -165,6 +166,9 @@ fn in_full(managers: &ResourceManagers, shown: &NodeMemory) -> Value {
 pub(super) fn whole_pod(managers: &ResourceManagers, pod: &PodUid, shown: &mut Map<String, Value>) {
     if let Some(cpus) = managers.cpu().state().pods.get(pod) {
         shown.insert("pod_cpus".to_owned(), cpus.to_string().into());
+    }
+    if let Some(blocks) = managers.memory().state().pod_blocks(pod) {
+        shown.insert("pod_memory".to_owned(), show_blocks(blocks));
     }
 }
 

@@ -1,7 +1,6 @@
 //! How many exclusive CPUs a container or a pod may claim.
 
 use super::extensions::{EXCLUSIVE_CPUS, SHARED_CPUS};
-use super::pod_level::is_guaranteed;
 use crate::cpuset::MAX_CPUS;
 use crate::placement::AllocationError;
 use crate::workload::{Container, ContainerKind, Pod, QosClass};
@@ -44,7 +43,7 @@ impl CpuClaim {
     /// In a pod with resources of its own this takes the gate `PodLevelResourceManagers`, and a container that by itself
     /// would make a pod Guaranteed.
     pub(super) fn of(pod: &Pod, container: &Container, pod_level: bool) -> Self {
-        if pod.resources.is_some() && !(pod_level && is_guaranteed(container)) {
+        if pod.resources.is_some() && !(pod_level && container.resources.is_guaranteed()) {
             return Self::Shared(SharedReason::PodLevelResources);
         }
         if pod.qos != QosClass::Guaranteed {

@@ -10,21 +10,12 @@ use super::{CpuManager, StaticPolicy, allocate_from, picker};
 use crate::cpuset::CpuSet;
 use crate::hint::TopologyHint;
 use crate::placement::AllocationError;
-use crate::workload::{Container, ContainerKind, Pod, QosClass, ResourceName};
+use crate::workload::{Container, ContainerKind, Pod, QosClass};
 
 /// CPUs of the bubble: the whole CPU request of a Guaranteed pod with resources of its own, else 0.
 pub(super) fn budget(pod: &Pod) -> usize {
     let resources = pod.resources.as_ref().filter(|_| pod.qos == QosClass::Guaranteed);
     resources.and_then(|resources| resources.cpu_request().whole()).unwrap_or(0)
-}
-
-/// True if the container alone would make a pod Guaranteed: CPU and memory with equal requests and limits.
-pub(super) fn is_guaranteed(container: &Container) -> bool {
-    let resources = &container.resources;
-    [ResourceName::Cpu, ResourceName::Memory].iter().all(|name| match resources.limits.get(name) {
-        Some(limit) => !limit.is_zero() && resources.requests.get(name) == Some(limit),
-        None => false,
-    })
 }
 
 /// Checks that what is shared inside the bubble is not empty where a container needs it.

@@ -16,9 +16,8 @@ impl MemoryManager {
     /// What [`hints_for_pod`](Self::hints_for_pod) lists, in the same form.
     #[must_use]
     pub fn demands_of_pod(&self, pod: &Pod) -> Vec<Opinion> {
-        let Ok(request) = MemoryRequest::of_pod(pod) else { return Vec::new() };
-        let blocks = pod.containers.iter().find_map(|c| self.state.blocks_of(&pod.uid, &c.name));
-        self.demands(pod, blocks, &request)
+        let Ok(request) = self.whole_request(pod) else { return Vec::new() };
+        self.demands(pod, self.recorded_for_pod(pod), &request)
     }
 
     fn demands(&self, pod: &Pod, blocks: Option<&[Block]>, request: &MemoryRequest) -> Vec<Opinion> {

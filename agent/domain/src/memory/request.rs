@@ -72,6 +72,12 @@ impl MemoryRequest {
     }
 }
 
+impl FromIterator<(ResourceName, u64)> for MemoryRequest {
+    fn from_iter<I: IntoIterator<Item = (ResourceName, u64)>>(amounts: I) -> Self {
+        Self(amounts.into_iter().collect())
+    }
+}
+
 /// Bytes of one type that the containers of a pod ask for.
 #[derive(Default)]
 struct PodSum {

@@ -49,12 +49,21 @@ pub(super) fn validated(
         let none = checkpoint.entries.as_ref().is_none_or(std::collections::BTreeMap::is_empty);
         return if none { Ok(state) } else { Err(MemoryStateError::EmptyMachine) };
     }
+    for (pod, blocks) in checkpoint.pods.iter().flatten() {
+        let blocks = blocks.iter().flatten().map(|block| checked(&state, (pod, ""), block));
+        let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
+        for block in &blocks {
+            state.charge(block.nodes, &block.kind, block.bytes);
+        }
+        state.insert_pod(&PodUid(pod.clone().into_owned()), blocks);
+    }
     for (pod, containers) in checkpoint.entries.iter().flatten() {
+        let pod_owns = checkpoint.pods.as_ref().is_some_and(|pods| pods.contains_key(pod));
         for (container, blocks) in containers.iter().flatten() {
             let owner = (pod.as_ref(), container.as_ref());
             let blocks = blocks.iter().flatten().map(|block| checked(&state, owner, block));
             let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
-            for block in &blocks {
+            for block in blocks.iter().filter(|_| !pod_owns) {
                 state.charge(block.nodes, &block.kind, block.bytes);
             }
             state.insert(&PodUid(pod.clone().into_owned()), container, blocks);

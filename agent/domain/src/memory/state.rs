@@ -55,12 +55,16 @@ pub struct NodeMemory {
 pub struct MemoryState {
     kinds: Arc<[ResourceName]>,
     nodes: Vec<NodeMemory>,
+    /// A container that asked for nothing has an empty list (only with `PodLevelResourceManagers`: every other
+    /// Guaranteed container asks for memory).
     blocks: BTreeMap<PodUid, BTreeMap<String, Vec<Block>>>,
+    /// Blocks of pods as a whole: only these are charged, those of their containers are parts of them.
+    pods: BTreeMap<PodUid, Vec<Block>>,
 }
 
 impl Default for MemoryState {
     fn default() -> Self {
-        Self { kinds: Arc::from([]), nodes: Vec::new(), blocks: BTreeMap::new() }
+        Self { kinds: Arc::from([]), nodes: Vec::new(), blocks: BTreeMap::new(), pods: BTreeMap::new() }
     }
 }
 
@@ -93,7 +97,7 @@ impl MemoryState {
             let group = NumaMask::single(node.id).unwrap_or_default();
             nodes.push(NodeMemory { id: node.id, assignments: 0, group, tables });
         }
-        Self { kinds: kinds.into(), nodes, blocks: BTreeMap::new() }
+        Self { kinds: kinds.into(), nodes, blocks: BTreeMap::new(), pods: BTreeMap::new() }
     }
 
     /// Refuses a node of which more is taken than it has, so that its allocatable amount has wrapped round.
@@ -129,10 +133,21 @@ impl MemoryState {
         self.nodes.iter().find(|n| n.id == node)?.table(self.kind_index(kind)?)
     }
 
-    /// The blocks of a container, in the order in which they were recorded.
+    /// The blocks of a container, in the order in which they were recorded; never empty.
     #[must_use]
     pub fn blocks_of(&self, pod: &PodUid, container: &str) -> Option<&[Block]> {
-        self.blocks.get(pod)?.get(container).map(Vec::as_slice)
+        self.blocks.get(pod)?.get(container).map(Vec::as_slice).filter(|blocks| !blocks.is_empty())
+    }
+
+    /// The blocks of a pod as a whole; absent for nearly all pods.
+    #[must_use]
+    pub fn pod_blocks(&self, pod: &PodUid) -> Option<&[Block]> {
+        self.pods.get(pod).map(Vec::as_slice)
+    }
+
+    /// Every pod that has blocks as a whole.
+    pub fn pods(&self) -> impl Iterator<Item = (&PodUid, &[Block])> {
+        self.pods.iter().map(|(pod, blocks)| (pod, blocks.as_slice()))
     }
 
     /// Names of the containers of a pod that have blocks.
@@ -140,7 +155,7 @@ impl MemoryState {
         self.blocks.get(pod).into_iter().flat_map(|containers| containers.keys().map(String::as_str))
     }
 
-    /// Every container with its blocks, in the order of pods and names.
+    /// Every container with its blocks, in the order of pods and names; one that asked for nothing has none.
     pub fn iter(&self) -> impl Iterator<Item = (&PodUid, &str, &[Block])> {
         self.blocks.iter().flat_map(|(pod, containers)| {
             containers.iter().map(move |(name, blocks)| (pod, name.as_str(), blocks.as_slice()))
@@ -186,13 +201,25 @@ impl MemoryState {
         }
     }
 
-    /// Gives the blocks of a container back, to the lowest node first, whichever node was charged.
+    /// Takes its blocks from a container and gives them back; if they were parts of the pod's own blocks, these are given
+    /// back with the last container.
     pub(super) fn release(&mut self, pod: &PodUid, container: &str) {
         let Some(containers) = self.blocks.get_mut(pod) else { return };
         let Some(blocks) = containers.remove(container) else { return };
-        if containers.is_empty() {
+        let last = containers.is_empty();
+        if last {
             self.blocks.remove(pod);
         }
+        if !self.pods.contains_key(pod) {
+            self.give_back(blocks);
+        } else if last {
+            let whole = self.pods.remove(pod);
+            self.give_back(whole.unwrap_or_default());
+        }
+    }
+
+    /// To the lowest node first, whichever node was charged.
+    fn give_back(&mut self, blocks: Vec<Block>) {
         for block in blocks {
             let kind = self.kind_index(&block.kind);
             let mut left = block.bytes;
@@ -214,6 +241,11 @@ impl MemoryState {
     /// Records blocks; their memory must have been charged.
     pub(super) fn insert(&mut self, pod: &PodUid, container: &str, blocks: Vec<Block>) {
         self.blocks.entry(pod.clone()).or_default().insert(container.to_owned(), blocks);
+    }
+
+    /// Records blocks of a pod as a whole; their memory must have been charged.
+    pub(super) fn insert_pod(&mut self, pod: &PodUid, blocks: Vec<Block>) {
+        self.pods.insert(pod.clone(), blocks);
     }
 
     /// Takes what a later container uses again off the blocks of an init container, so that nothing counts twice.
@@ -240,15 +272,13 @@ impl MemoryState {
     pub fn to_checkpoint(&self) -> MemoryCheckpoint<'_> {
         let node = |node: &NodeMemory| (i64::from(node.id), Some(self.node_record(node)));
         let entries = self.blocks.iter().map(|(pod, containers)| {
-            let containers = containers
-                .iter()
-                .map(|(name, blocks)| (Cow::from(name), Some(blocks.iter().map(Block::to_record).collect())));
+            let containers = containers.iter().map(|(name, blocks)| (Cow::from(name), records(blocks)));
             (Cow::from(&pod.0), Some(containers.collect()))
         });
         MemoryCheckpoint {
             nodes: Some(self.nodes.iter().map(node).collect()),
             entries: Some(entries.collect()),
-            pods: Some(BTreeMap::new()),
+            pods: Some(self.pods.iter().map(|(pod, blocks)| (Cow::from(&pod.0), records(blocks))).collect()),
         }
     }
 
@@ -298,6 +328,11 @@ impl Block {
     fn to_record(&self) -> RecordedBlock<'_> {
         RecordedBlock { affinity: Some(ids(self.nodes)), kind: Cow::from(self.kind.as_str()), size: self.bytes }
     }
+}
+
+/// A list of the state file; an empty one is `null` there.
+fn records(blocks: &[Block]) -> Option<Vec<RecordedBlock<'_>>> {
+    (!blocks.is_empty()).then(|| blocks.iter().map(Block::to_record).collect())
 }
 
 fn ids(nodes: NumaMask) -> Vec<i64> {

@@ -371,6 +371,51 @@ proptest! {
 }
 
 #[test]
+fn pod_with_resources_of_its_own_shares_out_its_memory() {
+    let own = |memory: &str| Resources {
+        requests: [("cpu", "7"), ("memory", memory)].map(|(k, q)| (k.into(), q.parse().unwrap())).into(),
+        limits: BTreeMap::new(),
+    };
+    let whole = |name, kind, memory| container(name, kind, &[("cpu", "2"), ("memory", memory)]);
+    let mut pod = pod_of(
+        "p",
+        vec![
+            container("before", ContainerKind::Init, &[]),
+            whole("sidecar", ContainerKind::Sidecar, "1Gi"),
+            container("after", ContainerKind::Init, &[]),
+            whole("init", ContainerKind::Init, "3Gi"),
+            whole("app", ContainerKind::App, "2Gi"),
+            container("shared", ContainerKind::App, &[]),
+        ],
+    );
+    pod.resources = Some(own("8Gi"));
+    let mut off = manager(2);
+    off.allocate_pod(&pod, &on(2, true)).unwrap();
+    assert_eq!(off.state().iter().count(), 0, "the gate is off");
+    assert!(off.hints_for_pod(&pod).is_empty());
+
+    let mut manager = MemoryManager::new(&machine(2, 512), &MemoryConfig { pod_level: true, ..config(2) }).unwrap();
+    manager.start(None).unwrap();
+    assert_eq!(shown(&manager.hints_for_pod(&pod)), "{0}+ {1}+ {0, 1}-");
+    manager.allocate_pod(&pod, &on(2, true)).unwrap();
+    let gib = |name: &str| manager.state().blocks_of(&pod.uid, name).map(|blocks| blocks[0].bytes / GIB);
+    let parts = ["before", "sidecar", "after", "init", "app", "shared"].map(|name| gib(name).unwrap());
+    assert_eq!(parts, [8, 1, 7, 3, 2, 5]);
+    assert_eq!(free(&manager).0, [10, 2], "only the pod is charged");
+    let written = checkpoint::write_memory_state("Static", &manager.state().to_checkpoint(), Layout::Pod);
+    let read = checkpoint::read_memory_state(written.as_bytes(), "Static", Layout::Pod).unwrap();
+    let before = manager.state().clone();
+    manager.start(Some(&read)).unwrap();
+    assert_eq!(*manager.state(), before);
+    for name in ["before", "after", "init", "app", "shared"] {
+        manager.remove_container(&pod.uid, name);
+        assert_eq!(free(&manager).0, [10, 2]);
+    }
+    manager.remove_container(&pod.uid, "sidecar");
+    assert_eq!(free(&manager).0, [10, 10], "the last container gives the pod's memory back");
+}
+
+#[test]
 fn wide_machine_is_answered() {
     let mut manager = manager(64);
     let large = pod("large", "333Gi");

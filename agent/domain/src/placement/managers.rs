@@ -381,6 +381,7 @@ fn memory_config(config: &ManagersConfig, reservation: &NodeReservation) -> Resu
         policy: policy.to_owned(),
         reserved: reservation::memory_reservations(&kubelet.reserved_memory)?,
         node_reservation: reservation.amounts.clone(),
+        pod_level: gate(config, "PodLevelResourceManagers", false),
         over_reserved: OverReserved::Wraps,
     })
 }

@@ -92,7 +92,7 @@ impl HintProvider for MemoryManager {
     }
 
     fn allocate_pod(&mut self, pod: &Pod, hint: TopologyHint) -> Result<(), AllocationError> {
-        pod.containers.iter().try_for_each(|container| self.allocate(pod, container, &hint))
+        self.allocate_pod(pod, &hint)
     }
 
     fn release(&mut self, pod: &PodUid, container: &str) {

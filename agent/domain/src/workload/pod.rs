@@ -81,6 +81,15 @@ impl Resources {
         MilliCpu(u64::try_from(milli).unwrap_or(0))
     }
 
+    /// True if a container with these resources alone would make a pod Guaranteed: CPU and memory, requested as limited.
+    #[must_use]
+    pub fn is_guaranteed(&self) -> bool {
+        [ResourceName::Cpu, ResourceName::Memory].iter().all(|name| match self.limits.get(name) {
+            Some(limit) => !limit.is_zero() && self.requests.get(name) == Some(limit),
+            None => false,
+        })
+    }
+
     /// CPU and memory of the map that are above zero: only those count for the QoS class.
     fn counted(map: &BTreeMap<ResourceName, Quantity>) -> impl Iterator<Item = (&ResourceName, Quantity)> {
         let counts = |name: &ResourceName| matches!(name, ResourceName::Cpu | ResourceName::Memory);
