@@ -32,6 +32,9 @@ pub struct ManagersConfig {
 pub struct Extensions {
     /// Machines with up to 64 NUMA nodes, whatever `max-allowable-numa-nodes` says.
     pub wide_machines: bool,
+    /// Reservations beyond what the machine, or a NUMA node, has are refused at the start. The kubelet computes a huge
+    /// amount of allocatable memory on such a NUMA node, and hands out what does not exist.
+    pub strict_reservations: bool,
     /// Those of the CPU manager.
     pub cpu: CpuExtensions,
 }
@@ -86,6 +89,9 @@ impl ResourceManagers {
     ) -> Result<Self, StartError> {
         use StartStage as Stage;
         let reservation = NodeReservation::new(&config.kubelet, machine).map_err(Stage::Config.error())?;
+        if config.extensions.strict_reservations {
+            reservation.check_capacity(machine).map_err(Stage::Config.error())?;
+        }
         let memory_config = memory_config(&config, &reservation).map_err(Stage::Config.error())?;
         let topology = start_topology(machine, &config).map_err(Stage::TopologyManager.error())?;
         let cpu_config = cpu_config(&config, reservation.cpu());
@@ -382,6 +388,6 @@ fn memory_config(config: &ManagersConfig, reservation: &NodeReservation) -> Resu
         reserved: reservation::memory_reservations(&kubelet.reserved_memory)?,
         node_reservation: reservation.amounts.clone(),
         pod_level: gate(config, "PodLevelResourceManagers", false),
-        over_reserved: OverReserved::Wraps,
+        over_reserved: if config.extensions.strict_reservations { OverReserved::Refused } else { OverReserved::Wraps },
     })
 }

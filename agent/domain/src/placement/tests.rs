@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::*;
 use crate::cpuset::CpuSet;
 use crate::spec::ResourceManagersSpec;
+use crate::spec::resource_managers::ReservedMemory;
 use crate::topology::{CpuInfo, Machine, NumaNode};
 use crate::workload::{Container, ContainerKind, PodUid, QosClass, Resources};
 
@@ -126,4 +127,50 @@ fn a_restart_keeps_owners_and_forgets_hints() {
     let again = managers.restart().unwrap();
     assert_eq!(again.cpus_of(&pod.uid, "c0"), managers.cpus_of(&pod.uid, "c0"));
     assert_eq!(again.hint_of(&pod.uid, "c0"), None);
+}
+
+#[test]
+fn reservations_beyond_the_machine_are_refused_on_request_only() {
+    let start = |strict_reservations, cpu: &str, memory: [&str; 2]| {
+        let text = |text: &str| text.to_owned();
+        let reserved = |numa_node, text: &str| ReservedMemory {
+            numa_node,
+            limits: [("memory".to_owned(), text.to_owned())].into(),
+        };
+        let kubelet = ResourceManagersSpec {
+            memory_manager_policy: text("Static"),
+            reserved_memory: vec![reserved(0, memory[0]), reserved(1, memory[1])],
+            system_reserved: [(text("memory"), text("20Gi")), (text("cpu"), text(cpu))].into(),
+            eviction_hard: BTreeMap::new(),
+            ..ResourceManagersSpec::default()
+        };
+        let extensions = Extensions { strict_reservations, ..Extensions::default() };
+        let config = Arc::new(ManagersConfig { kubelet, extensions });
+        let started = ResourceManagers::start(&machine(), config, Restored::default(), BTreeMap::new());
+        started.err().map(|error| (error.stage, error.message))
+    };
+    for (name, cpu, memory, strict) in [
+        ("even", "1", ["10Gi", "10Gi"], None),
+        (
+            "one node has less",
+            "1",
+            ["19Gi", "1Gi"],
+            Some((
+                StartStage::MemoryManager,
+                "[memorymanager] NUMA node 0 has 17179869184 bytes of memory, less than the 20401094656 bytes that are reserved or in huge pages",
+            )),
+        ),
+        (
+            "too few CPUs",
+            "17",
+            ["10Gi", "10Gi"],
+            Some((
+                StartStage::Config,
+                "invalid Node Allocatable configuration. Resource \"cpu\" has a reservation of 17 but capacity of 16. Expected capacity >= reservation.",
+            )),
+        ),
+    ] {
+        assert_eq!(start(false, cpu, memory), None, "{name}, as recorded");
+        assert_eq!(start(true, cpu, memory), strict.map(|(stage, text)| (stage, text.to_owned())), "{name}");
+    }
 }

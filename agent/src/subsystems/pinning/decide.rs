@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use trimtab_domain::cgroup::tree::{ContainerCgroup, PodCgroup};
 use trimtab_domain::cpuset::CpuSet;
-use trimtab_domain::placement::{ManagersConfig, Rejection, ResourceManagers, Restored, StartError, StartStage, admit};
+use trimtab_domain::placement::{
+    Extensions, ManagersConfig, Rejection, ResourceManagers, Restored, StartError, StartStage, admit,
+};
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::topology::Machine;
@@ -152,7 +154,8 @@ pub(super) fn start(spec: &ResourceManagersSpec, observed: &Observed) -> Result<
     let machine = Machine::new(&cpus, hardware.nodes.clone(), hardware.sockets)
         .map_err(|error| config_error(format!("unable to discover CPU topology info: {error}")))?
         .with_isolated(&hardware.isolated);
-    let config = ManagersConfig { kubelet: spec.clone(), ..ManagersConfig::default() };
+    let extensions = Extensions { strict_reservations: true, ..Extensions::default() };
+    let config = ManagersConfig { kubelet: spec.clone(), extensions };
     ResourceManagers::start(&Arc::new(machine), Arc::new(config), Restored::default(), BTreeMap::new())
 }
 
