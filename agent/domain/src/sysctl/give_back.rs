@@ -68,16 +68,27 @@ fn release(key: &SysctlKey, record: &Record, ordered: &Ordered, now: &str, recor
     let Original::Value(was) = &record.original else {
         return Release { to: now.to_owned(), left: Left::OriginalUnknown };
     };
-    // If a roll-back was cut short, a key that was given back already may have changed this one.
-    let by_release = records.iter().any(|(cause, (record, _))| match &record.original {
-        Original::Value(value) => side_effect::on(key, cause, value).is_some_and(|value| value::same(&value, now)),
-        Original::Absent | Original::Unknown => false,
+    // If the agent was stopped between two writes, one of them may have changed this key, too.
+    let reached = records.iter().any(|(cause, (record, ordered))| {
+        values_of(record, ordered)
+            .any(|value| side_effect::on(key, cause, value).is_some_and(|value| value::same(&value, now)))
     });
-    if ordered.is_ours(now) || by_release || value::collapsed(now) == value::collapsed(was) {
+    if ordered.is_ours(now) || reached || value::collapsed(now) == value::collapsed(was) {
         Release { to: was.clone(), left: Left::Original }
     } else {
         changed_by_other(now, was)
     }
+}
+
+/// Every value that we may have written to a key.
+fn values_of<'a>(record: &'a Record, ordered: &'a Ordered) -> impl Iterator<Item = &'a str> {
+    let original = match &record.original {
+        Original::Value(value) => Some(value.as_str()),
+        Original::Absent | Original::Unknown => None,
+    };
+    [original, Some(ordered.wish.as_str()), ordered.read_back.as_deref(), ordered.before.as_deref()]
+        .into_iter()
+        .flatten()
 }
 
 fn changed_by_other(now: &str, was: &str) -> Release {

@@ -152,6 +152,10 @@ mod tests {
         assert_eq!(down, ["gc_thresh1", "gc_thresh2", "gc_thresh3"]);
         let mixed = thresholds(["1", "100", "200"], ["50", "60", "70"]);
         assert_eq!(mixed, ["gc_thresh1", "gc_thresh2", "gc_thresh3"]);
+    }
+
+    #[test]
+    fn each_group_has_its_order() {
         let rows = [
             (
                 vec![

@@ -67,7 +67,7 @@ impl Planner<'_> {
         let missing = pages.saturating_sub(ordered).saturating_mul(pool.page_bytes);
         // What the kernel once gave instead is all it has, until more memory is free than is missing.
         let in_vain = seen.rejections.get(&object).is_some_and(|rejection| rejection.wish == wish);
-        if is_best && (in_vain || !free_bytes.is_some_and(|free| free > missing)) {
+        if is_best && (in_vain || free_bytes.is_none_or(|free| free <= missing)) {
             let detail = too_few(pages, ordered, free_bytes);
             return self.refuse(&object, &wish, Cause::Insufficient, detail);
         }
