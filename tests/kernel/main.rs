@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
 
+mod crash;
 mod kernel_knobs;
 #[path = "../hermetic/laws.rs"]
 mod laws;

@@ -19,6 +19,7 @@ use crate::laws::{self, Fixture, Pass, texts};
 use crate::support::fake_ledger::FakeLedger;
 use crate::support::namespace::{Mounts, cannot_run, in_fresh_namespaces};
 use crate::support::recorded_masquerade::{self, Case};
+use crate::support::tables::{load, print, run};
 
 const BACKENDS: [Backend; 2] = [Backend::Nft, Backend::Legacy];
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -97,28 +98,6 @@ impl Node {
     fn processes(&self) -> usize {
         self.nat.saves.load(Ordering::SeqCst) + self.nat.restores.load(Ordering::SeqCst)
     }
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Another program changes the rules.
-fn load(table: TableId, text: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("rules");
-    std::fs::write(&path, text).unwrap();
-    run(&format!("{}-restore", table.tool()), &["--noflush", "-w", "5", path.to_str().unwrap()]);
-}
-
-/// The table without the lines and counters that tell the time or the traffic.
-fn print(table: TableId) -> String {
-    let output = Command::new(format!("{}-save", table.tool())).args(["-t", "nat"]).output().unwrap();
-    assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| line.split(" [").next().unwrap_or(line).to_owned() + "\n").collect()
 }
 
 fn load_foreign(table: TableId) {

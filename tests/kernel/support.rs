@@ -7,3 +7,4 @@ pub(crate) mod fake_ledger;
 pub(crate) mod namespace;
 #[path = "../hermetic/support/recorded_masquerade.rs"]
 pub(crate) mod recorded_masquerade;
+pub(crate) mod tables;
