@@ -4,7 +4,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, killpg};
@@ -39,9 +39,9 @@ struct Agent<'a> {
 
 impl Agent<'_> {
     fn profile(&self, name: &str, value: impl Fn(&(&str, &str, &str)) -> String, chain: &str, cidr: &str) {
-        let sysctls: String = SYSCTLS.iter().map(|row| format!("    {}: \"{}\"\n", row.0, value(row))).collect();
+        let sysctls: String = SYSCTLS.iter().map(|row| format!("      {}: \"{}\"\n", row.0, value(row))).collect();
         let text = format!(
-            "apiVersion: trimtab.dev/v1alpha1\nkind: NodeProfile\nmetadata: {{name: {name}}}\nspec:\n  sysctls:\n{sysctls}  \
+            "apiVersion: trimtab.dev/v1alpha1\nkind: NodeProfile\nmetadata: {{name: {name}}}\nspec:\n  sysctls:\n    values:\n{sysctls}  \
              ipMasq:\n    nonMasqueradeCIDRs: [{cidr}]\n    enableIPv6: true\n    masqChain: {chain}\n"
         );
         std::fs::write(self.folder.join(name), text).unwrap();
@@ -72,16 +72,18 @@ impl Agent<'_> {
 
 /// Everything that the profiles touch.
 fn node() -> (Vec<String>, Vec<String>) {
-    let sysctls = SYSCTLS.iter().map(|row| {
-        std::fs::read_to_string(format!("/proc/thread-self/root/proc/sys/{}", row.0.replace('.', "/"))).unwrap()
-    });
+    let sysctls =
+        SYSCTLS.iter().map(|row| std::fs::read_to_string(format!("/proc/sys/{}", row.0.replace('.', "/"))).unwrap());
     let tables = Family::ALL.into_iter().map(|family| print(TableId { family, backend: Backend::Nft }));
     (sysctls.collect(), tables.collect())
 }
 
 fn foreign_rules() -> Vec<String> {
     let text = print(TableId { family: Family::V4, backend: Backend::Nft });
-    text.lines().filter(|line| line.starts_with("-A POSTROUTING") && !line.contains("ip-masq-agent")).map(str::to_owned).collect()
+    text.lines()
+        .filter(|line| line.starts_with("-A POSTROUTING") && !line.contains("ip-masq-agent"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Kills the agent, alone or (as the end of a container does) with all that it started; waits until nothing of it runs.
@@ -119,10 +121,11 @@ fn a_killed_agent_loses_nothing_and_the_next_pass_converges() {
         agent.succeed("apply", "a");
         let whole = started.elapsed();
 
-        let seed = rand::random();
+        let seed = u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos());
         let mut random = StdRng::seed_from_u64(seed);
         for round in 0..KILLS {
-            let (verb, profile) = [("apply", "a"), ("apply", "b"), ("run", "b"), ("rollback", "a")][random.random_range(0..4)];
+            let (verb, profile) =
+                [("apply", "a"), ("apply", "b"), ("run", "b"), ("rollback", "a")][random.random_range(0..4)];
             let child = agent.start(verb, profile);
             // The random moment is what is tested here; nothing is waited for.
             std::thread::sleep(whole.mul_f64(random.random_range(0.0..1.2)));
