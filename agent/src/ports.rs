@@ -44,6 +44,12 @@ pub trait HostFiles: Send + Sync + 'static {
     /// [`FileError`] with the path.
     fn remove(&self, path: &Path) -> Result<(), FileError>;
 
+    /// Removes what a [`Self::replace`] of this file that was cut short left beside it; nothing there is fine.
+    ///
+    /// # Errors
+    /// [`FileError`] with the path.
+    fn discard_unfinished(&self, path: &Path) -> Result<(), FileError>;
+
     /// Entries of a directory in byte order of their names; `None` if there is no such directory.
     ///
     /// # Errors

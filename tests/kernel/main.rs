@@ -10,10 +10,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
 
 mod crash;
+mod daemon;
 mod kernel_knobs;
 #[path = "../hermetic/laws.rs"]
 mod laws;
 mod masquerade;
+mod masquerade_crash;
 mod pinning;
 mod support;
 mod sysctl;

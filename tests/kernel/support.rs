@@ -5,6 +5,7 @@ pub(crate) mod cgroups;
 #[path = "../hermetic/support/fake_ledger.rs"]
 pub(crate) mod fake_ledger;
 pub(crate) mod namespace;
+pub(crate) mod node;
 #[path = "../hermetic/support/recorded_masquerade.rs"]
 pub(crate) mod recorded_masquerade;
 pub(crate) mod tables;

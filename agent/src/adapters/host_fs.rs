@@ -100,7 +100,7 @@ impl HostFs {
             Err(Errno::ENOENT) => NEW_FILE,
             Err(errno) => return Err(errno.into()),
         };
-        let temporary = PathBuf::from(format!(".{}.{}.tmp", name.display(), std::process::id()));
+        let temporary = unfinished(name);
         let written = write_new(&directory, &temporary, content, bits).and_then(|()| {
             renameat(&directory, &temporary, &directory, name)?;
             self.sync_parent(path)
@@ -116,6 +116,11 @@ impl HostFs {
         let (directory, name) = self.open_parent(path)?;
         unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir)?;
         self.sync_parent(path)
+    }
+
+    fn remove_unfinished(&self, path: &Path) -> io::Result<()> {
+        let (directory, name) = self.open_parent(path)?;
+        Ok(unlinkat(&directory, &unfinished(name), UnlinkatFlags::NoRemoveDir)?)
     }
 
     fn sync_parent(&self, path: &Path) -> io::Result<()> {
@@ -177,6 +182,10 @@ impl HostFiles for HostFs {
         present(self.remove_file(path)).map(|_| ()).map_err(|cause| error("remove", path, cause))
     }
 
+    fn discard_unfinished(&self, path: &Path) -> Result<(), FileError> {
+        present(self.remove_unfinished(path)).map(|_| ()).map_err(|cause| error("clean up beside", path, cause))
+    }
+
     fn list(&self, directory: &Path) -> Result<Option<Vec<Entry>>, FileError> {
         present(self.entries(directory)).map_err(|cause| error("list", directory, cause))
     }
@@ -209,6 +218,12 @@ fn write_new(directory: &OwnedFd, name: &Path, content: &str, bits: u32) -> io::
     file.write_all(content.as_bytes())?;
     file.set_permissions(Permissions::from_mode(bits))?;
     file.sync_all()
+}
+
+/// Name under which the file is written before it is renamed. It is always the same, so that what a crash left is
+/// overwritten or found; only one agent runs on a node.
+fn unfinished(name: &Path) -> PathBuf {
+    PathBuf::from(format!(".{}.trimtab-new", name.display()))
 }
 
 /// The path without its leading slash.

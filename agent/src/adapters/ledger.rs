@@ -26,6 +26,7 @@ const VERSION: u32 = 1;
 const MAGIC: &str = "trimtab-ledger";
 const CURRENT: &str = "ledger";
 const PREVIOUS: &str = "ledger.previous";
+const UNFINISHED: &str = ".ledger.new";
 
 /// Everything that is remembered: subsystem, then object.
 type Content = BTreeMap<String, BTreeMap<String, Kept>>;
@@ -165,12 +166,11 @@ impl DiskLedger {
             move |source: io::Error| LedgerError { op, path, source }
         };
         let text = render(content).map_err(|error| fail("render")(io::Error::other(error)))?;
-        let mut file = tempfile::Builder::new()
-            .prefix(".ledger-")
-            .tempfile_in(&self.directory)
-            .map_err(fail("create a temporary file for"))?;
+        // Always the same name, so that what a crash left is overwritten; the lock keeps other agents away.
+        let unfinished = self.directory.join(UNFINISHED);
+        let mut file = File::create(&unfinished).map_err(fail("create a temporary file for"))?;
         file.write_all(text.as_bytes()).map_err(fail("write"))?;
-        file.as_file().sync_all().map_err(fail("sync"))?;
+        file.sync_all().map_err(fail("sync"))?;
         let previous = self.directory.join(PREVIOUS);
         match fs::rename(&path, &previous) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -178,7 +178,7 @@ impl DiskLedger {
             }
             _ => {}
         }
-        file.persist(&path).map_err(|error| fail("rename")(error.error))?;
+        fs::rename(&unfinished, &path).map_err(fail("rename"))?;
         File::open(&self.directory).and_then(|dir| dir.sync_all()).map_err(fail("sync the directory of"))
     }
 }

@@ -77,7 +77,13 @@ impl<F: HostFiles, M: Modules, L: Ledger> Subsystem for Kernel<F, M, L> {
             Change::Unload(module) => self.unload(module).await,
             Change::WriteBlocklist { to, .. } => self.write_blocklist(to),
             Change::RemoveBlocklist => self.remove_blocklist(),
-            Change::Forget { object, .. } => self.commit(&[LedgerChange::Forget { object: object.clone() }]),
+            Change::Forget { object, .. } => {
+                if object == blocklist::PATH {
+                    let path = Path::new(blocklist::PATH);
+                    self.files.discard_unfinished(path).map_err(|error| Error::transient("cannot clean up", error))?;
+                }
+                self.commit(&[LedgerChange::Forget { object: object.clone() }])
+            }
         }
     }
 

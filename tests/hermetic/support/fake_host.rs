@@ -318,6 +318,11 @@ impl HostFiles for FakeHost {
         Ok(())
     }
 
+    /// A replace here is never cut short.
+    fn discard_unfinished(&self, _path: &Path) -> Result<(), FileError> {
+        Ok(())
+    }
+
     fn list(&self, directory: &Path) -> Result<Option<Vec<Entry>>, FileError> {
         let mut node = self.node();
         node.fails("read", checked(directory), None)?;
