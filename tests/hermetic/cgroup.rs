@@ -13,6 +13,7 @@ use trimtab::adapters::runtime_config::RuntimeFiles;
 use trimtab::ports::HostFiles;
 use trimtab::ports::names::Processes;
 use trimtab::reconcile::Subsystem;
+use trimtab::reconcile::report::ObjectReport;
 use trimtab::subsystems::cgroup::Cgroup;
 use trimtab_domain::plan::Severity;
 use trimtab_domain::spec::cgroup::CgroupDriver;
@@ -45,7 +46,7 @@ fn process(host: &FakeHost, pid: u32, name: &str, arguments: &[&str]) {
 
 struct Shown {
     codes: Vec<(Severity, &'static str)>,
-    objects: Vec<(String, Option<String>, Vec<(&'static str, String)>)>,
+    objects: Vec<ObjectReport>,
     messages: String,
 }
 
@@ -59,22 +60,21 @@ async fn look(host: &FakeHost, driver: Option<CgroupDriver>) -> Shown {
     Shown {
         codes: plan.findings.iter().map(|finding| (finding.severity, finding.code)).collect(),
         messages: plan.findings.iter().map(|finding| format!("{}\n{}\n", finding.message, finding.remedy)).collect(),
-        objects: Cgroup::objects(desired, &observed)
-            .into_iter()
-            .map(|object| (object.object, object.observed, object.attributes))
-            .collect(),
+        objects: Cgroup::objects(desired, &observed),
     }
 }
 
 impl Shown {
-    fn observed(&self, object: &str) -> Option<&str> {
-        let (_, observed, _) = self.objects.iter().find(|(name, ..)| name == object)?;
-        observed.as_deref()
+    fn object(&self, name: &str) -> Option<&ObjectReport> {
+        self.objects.iter().find(|object| object.object == name)
     }
 
-    fn source(&self, object: &str) -> Option<&str> {
-        let (.., attributes) = self.objects.iter().find(|(name, ..)| name == object)?;
-        attributes.iter().find(|(name, _)| *name == "source").map(|(_, value)| value.as_str())
+    fn observed(&self, name: &str) -> Option<&str> {
+        self.object(name)?.observed.as_deref()
+    }
+
+    fn source(&self, name: &str) -> Option<&str> {
+        self.object(name)?.attributes.iter().find(|(name, _)| *name == "source").map(|(_, value)| value.as_str())
     }
 }
 

@@ -5,7 +5,7 @@ mod walk;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 use trimtab_domain::cgroup::tree::PodTree;
@@ -22,6 +22,8 @@ const MOUNTINFO: [&str; 2] = ["/proc/1/mountinfo", "/proc/self/mountinfo"];
 pub struct CgroupFs {
     files: Arc<dyn HostFiles>,
     root: CgroupRoot,
+    /// The mounts, once found: a node has thousands of others to read through, and these never change while it runs.
+    mounts: OnceLock<CgroupMounts>,
 }
 
 impl CgroupFs {
@@ -30,21 +32,23 @@ impl CgroupFs {
     /// # Errors
     /// [`CgroupError::Root`] for a root that is no absolute path.
     pub fn new(files: Arc<dyn HostFiles>, cgroup_root: &str) -> Result<Self, CgroupError> {
-        Ok(Self { files, root: CgroupRoot::parse(cgroup_root)? })
+        Ok(Self { files, root: CgroupRoot::parse(cgroup_root)?, mounts: OnceLock::new() })
     }
 
     fn mounts(&self) -> Result<CgroupMounts, CgroupError> {
-        let mut mounts = CgroupMounts::default();
+        if let Some(mounts) = self.mounts.get() {
+            return Ok(mounts.clone());
+        }
         for path in MOUNTINFO.map(Path::new) {
             // The first process of the host may be hidden from this one, which is as good as absent.
             let Ok(Some(text)) = self.files.read(path) else { continue };
-            mounts =
+            let mounts =
                 CgroupMounts::parse(&text).map_err(|source| CgroupError::Mounts { path: path.to_owned(), source })?;
             if mounts.mode().is_some() {
-                break;
+                return Ok(self.mounts.get_or_init(|| mounts).clone());
             }
         }
-        Ok(mounts)
+        Ok(CgroupMounts::default())
     }
 
     fn cpuset(&self, mounts: &CgroupMounts) -> Result<Hierarchy, CgroupError> {

@@ -20,8 +20,8 @@ fn machine(hardware: &Hardware) -> Machine {
     Machine::new(&hardware.cpus, hardware.nodes.clone(), hardware.sockets).unwrap()
 }
 
-fn cache(host: &FakeHost, cpu: u32, index: u32, level: u32, id: u32, map: &str) {
-    let directory = format!("/sys/devices/system/cpu/cpu{cpu}/cache/index{index}");
+fn cache(host: &FakeHost, cpu: u32, level: u32, id: u32, map: &str) {
+    let directory = format!("/sys/devices/system/cpu/cpu{cpu}/cache/index{level}");
     for (file, text) in [
         ("id", id.to_string()),
         ("level", level.to_string()),
@@ -86,19 +86,19 @@ fn a_cache_of_a_part_of_the_node_is_an_uncore_cache() {
     let host = FakeHost::new();
     make_topology(&host, Shape { nodes: 1, cores_per_node: 4, threads: 1 });
     for cpu in 0..4 {
-        cache(&host, cpu, 0, 1, cpu, "00000000,0000000f");
-        cache(&host, cpu, 3, 3, cpu / 2, if cpu < 2 { "3" } else { "c" });
+        cache(&host, cpu, 1, cpu, "00000000,0000000f");
+        cache(&host, cpu, 3, cpu / 2, if cpu < 2 { "3" } else { "c" });
     }
     let uncore = |hardware: &Hardware| hardware.cpus.iter().map(|info| info.uncore_cache).collect::<Vec<_>>();
     assert_eq!(uncore(&read(&host)), [Some(0), Some(0), Some(1), Some(1)]);
     // One cache for the whole node is none of this kind.
     for cpu in 0..4 {
-        cache(&host, cpu, 3, 3, 0, "f");
+        cache(&host, cpu, 3, 0, "f");
     }
     assert_eq!(uncore(&read(&host)), [None; 4]);
     // A file that cannot be read ends the search in this node.
     for cpu in 0..4 {
-        cache(&host, cpu, 3, 3, cpu / 2, if cpu < 2 { "3" } else { "c" });
+        cache(&host, cpu, 3, cpu / 2, if cpu < 2 { "3" } else { "c" });
     }
     host.file("/sys/devices/system/cpu/cpu2/cache/index3/id", "?\n");
     assert_eq!(uncore(&read(&host)), [Some(0), Some(0), None, None]);

@@ -106,7 +106,7 @@ impl Subtree {
             self.directories.push(directory);
         }
         // Processes live in the leaves, so only directories hand controllers down.
-        if self.version == Version::V2 && !path.rsplit('/').next().is_some_and(|name| name.len() == 64) {
+        if self.version == Version::V2 && path.rsplit('/').next().is_none_or(|name| name.len() != 64) {
             self.enable(&Path::new(&self.name).join(path)).unwrap();
         }
     }

@@ -81,6 +81,17 @@ fn findings_name_each_disagreement_once() {
         ),
         ("unwanted", base.clone(), Some(Cgroupfs), vec![(Severity::Warning, "cgroup-driver-unwanted")]),
         ("wanted", base.clone(), Some(Systemd), vec![]),
+    ];
+    for (name, facts, wish, expected) in rows {
+        assert_eq!(codes(&facts, wish), expected, "{name}");
+    }
+}
+
+#[test]
+fn findings_name_odd_trees_and_mounts() {
+    let base =
+        DriverFacts { mode: Some(CgroupMode::V2), trees: vec![tree(Systemd, 1, true)], ..DriverFacts::default() };
+    let rows = [
         (
             "literal path",
             DriverFacts { literal_paths: vec!["/sys/fs/cgroup/x.slice:cri-containerd:0".into()], ..base.clone() },
