@@ -3,6 +3,7 @@
 mod cases;
 mod churn;
 mod laws;
+mod memory;
 mod observe_only;
 
 use trimtab::reconcile::Subsystem;

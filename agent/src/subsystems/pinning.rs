@@ -140,7 +140,7 @@ impl Subsystem for Pinning {
             strays,
         };
         let decision = decide::decide(desired.as_ref(), &observed);
-        let view = view::view(desired.as_ref(), &decision, &observed);
+        let view = view::view(&decision, &observed);
         self.view.send_if_modified(|last| {
             let changed = **last != view;
             if changed {

@@ -64,7 +64,8 @@ pub(super) fn decide(spec: Option<&ResourceManagersSpec>, observed: &Observed) -
             return decision;
         }
     };
-    let mut placing = Placing { observed, pod_scope: spec.topology_manager_scope == "pod", managers, decision };
+    let mut placing =
+        Placing { observed, pod_scope: spec.topology_manager_scope == "pod", managers, taken: CpuSet::new(), decision };
     let pods = placing.pods();
     placing.adopt(&pods);
     placing.admit(&pods);
@@ -194,6 +195,8 @@ struct Placing<'a> {
     observed: &'a Observed,
     pod_scope: bool,
     managers: ResourceManagers,
+    /// CPUs adopted so far. The managers let containers of one pod share CPUs, for init containers; but these all run.
+    taken: CpuSet,
     decision: Decision,
 }
 
@@ -277,26 +280,26 @@ impl<'a> Placing<'a> {
     ) {
         let wanted = container.resources.cpu_request().whole().filter(|count| *count > 0);
         let cpus = holding.cpus.clone().filter(|cpus| Some(cpus.len()) == wanted).unwrap_or_default();
-        let nodes = holding.nodes.filter(|_| self.decision.mems == Rule::Enforce && wants_memory(container));
+        let known = self.managers.machine().node_mask();
+        let nodes = holding.nodes.filter(|nodes| known.is_superset(*nodes));
+        let nodes = nodes.filter(|_| self.decision.mems == Rule::Enforce && wants_memory(container));
         if self.decision.cpus != Rule::Enforce && nodes.is_none() || cpus.is_empty() && nodes.is_none() {
             return;
         }
-        let adopted = self.managers.adopt(&candidate.pod, &container.name, &cpus, nodes);
-        if let Err(conflict) = adopted {
-            // The memory may be the trouble, or somebody else's CPUs; one of both alone may still fit.
-            if !cpus.is_empty()
-                && nodes.is_some()
-                && self.managers.adopt(&candidate.pod, &container.name, &cpus, None).is_ok()
-            {
-                return;
-            }
-            self.decision.findings.push(Finding {
+        let adopted = if cpus.is_disjoint(&self.taken) {
+            self.managers.adopt(&candidate.pod, &container.name, &cpus, nodes).map_err(|conflict| conflict.to_string())
+        } else {
+            Err(format!("CPUs {} belong to another container", cpus.intersection(&self.taken)))
+        };
+        match adopted {
+            Ok(()) => self.taken.insert_all(&cpus),
+            Err(conflict) => self.decision.findings.push(Finding {
                 severity: Severity::Warning,
                 code: "pinning-not-adopted",
                 object: self.observed.display_name(candidate.cgroup, cgroup),
-                message: format!("it runs on CPUs that it cannot keep: {conflict}"),
+                message: format!("it cannot keep what it runs on: {conflict}"),
                 remedy: "nothing need be done: it is placed anew".into(),
-            });
+            }),
         }
     }
 

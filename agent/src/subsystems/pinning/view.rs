@@ -1,13 +1,10 @@
 //! Who holds what, for the answers; and one report per container.
 
-use std::collections::BTreeMap;
-
 use trimtab_domain::cgroup::tree::{ContainerCgroup, PodCgroup};
 use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::memory::MemoryTable;
 use trimtab_domain::placement::ResourceManagers;
-use trimtab_domain::quantity::Quantity;
-use trimtab_domain::spec::ResourceManagersSpec;
-use trimtab_domain::workload::{QosClass, ResourceName};
+use trimtab_domain::workload::{PodUid, QosClass, ResourceName};
 
 use super::decide::{self, Decision, Rule};
 use super::facts::{self, CPUS, MEMS, Observed};
@@ -54,15 +51,13 @@ impl<'a> Holdings<'a> {
             });
             return blocks.collect();
         }
-        let Some(nodes) = self.holding(container).and_then(|holding| holding.nodes) else { return Vec::new() };
-        let requests = container.guaranteed_resources().unwrap_or_default().requests;
-        let memory = requests.iter().filter(|(name, _)| **name == ResourceName::Memory || name.is_hugepages());
-        let block = |(name, size): (&ResourceName, &Quantity)| MemoryBlock {
-            memory_type: name.to_string(),
-            size_bytes: u64::try_from(size.value()).unwrap_or(0),
-            numa_nodes: nodes.iter().collect(),
-        };
-        memory.map(block).collect()
+        let Some(managers) = &self.decision.managers else { return Vec::new() };
+        let blocks = managers.memory_of(&pod.uid, &container.id.0).iter().map(|block| MemoryBlock {
+            memory_type: block.kind.to_string(),
+            size_bytes: block.bytes,
+            numa_nodes: block.nodes.iter().collect(),
+        });
+        blocks.collect()
     }
 
     fn holding(&self, container: &ContainerCgroup) -> Option<&Holding> {
@@ -70,40 +65,31 @@ impl<'a> Holdings<'a> {
     }
 
     /// The kubelet knows containers by name.
-    fn kubelet_key(
-        &self,
-        pod: &PodCgroup,
-        container: &ContainerCgroup,
-    ) -> Option<(trimtab_domain::workload::PodUid, String)> {
+    fn kubelet_key(&self, pod: &PodCgroup, container: &ContainerCgroup) -> Option<(PodUid, String)> {
         let name = self.observed.names.containers.get(&container.id)?;
         Some((pod.uid.clone(), name.container.clone()))
     }
 }
 
 /// Makes the view.
-pub(super) fn view(spec: Option<&ResourceManagersSpec>, decision: &Decision, observed: &Observed) -> NodeView {
+pub(super) fn view(decision: &Decision, observed: &Observed) -> NodeView {
     let holdings = Holdings::new(decision, observed);
     let mut pods: Vec<PodView> =
         observed.tree.iter().flat_map(|tree| &tree.pods).map(|pod| pod_view(pod, &holdings)).collect();
     pods.retain(|pod| !pod.containers.is_empty());
     pods.sort_by(|a, b| (&a.namespace, &a.name, &a.uid).cmp(&(&b.namespace, &b.name, &b.uid)));
     // Where the kubelet decides, its own settings say what could be given out.
-    let owner = if holdings.kubelet_cpus { Some(&observed.kubelet.managers) } else { spec };
-    let managers = match (&decision.managers, holdings.kubelet_cpus) {
-        (Some(managers), false) => Some(managers.clone()),
-        _ => owner.filter(|_| holdings.kubelet_cpus).and_then(|spec| decide::start(spec, observed).ok()),
-    };
-    let memory_owner = if holdings.kubelet_mems { Some(&observed.kubelet.managers) } else { spec };
-    let memory_pinned = holdings.kubelet_mems || decision.mems == Rule::Enforce && decision.managers.is_some();
+    let theirs = (holdings.kubelet_cpus || holdings.kubelet_mems)
+        .then(|| decide::start(&observed.kubelet.managers, observed).ok())
+        .flatten();
+    let cpus = if holdings.kubelet_cpus { theirs.as_ref() } else { decision.managers.as_ref() };
+    let mems = if holdings.kubelet_mems { theirs.as_ref() } else { decision.managers.as_ref() };
     NodeView {
         pods,
-        allocatable_cpus: allocatable_cpus(managers.as_ref(), &holdings),
-        allocatable_memory: memory_owner
-            .filter(|_| memory_pinned)
-            .map(|spec| allocatable_memory(spec, observed))
-            .unwrap_or_default(),
+        allocatable_cpus: allocatable_cpus(cpus, &holdings),
+        allocatable_memory: mems.map(allocatable_memory).unwrap_or_default(),
         shared_cpus: shared_cpus(decision, &holdings).iter().collect(),
-        reserved_cpus: managers.as_ref().map(|managers| managers.reserved_cpus().iter().collect()).unwrap_or_default(),
+        reserved_cpus: cpus.map(|managers| managers.reserved_cpus().iter().collect()).unwrap_or_default(),
         observe_only: decision.observe_only.clone(),
     }
 }
@@ -136,15 +122,12 @@ fn pod_view(pod: &PodCgroup, holdings: &Holdings<'_>) -> PodView {
 }
 
 fn allocatable_cpus(managers: Option<&ResourceManagers>, holdings: &Holdings<'_>) -> Vec<u32> {
-    let set = match managers {
-        Some(managers) => managers.allocatable_cpus(),
+    let mut set = managers.map(ResourceManagers::allocatable_cpus).unwrap_or_default();
+    if set.is_empty() && holdings.kubelet_cpus {
         // The kubelet's settings are not known well enough: everything that its record names, reserved CPUs included.
-        None if holdings.kubelet_cpus => {
-            let state = &holdings.observed.kubelet_state;
-            state.cpus.values().fold(state.shared_cpus.clone(), |all, cpus| all.union(cpus))
-        }
-        None => CpuSet::new(),
-    };
+        let state = &holdings.observed.kubelet_state;
+        set = state.cpus.values().fold(state.shared_cpus.clone(), |all, cpus| all.union(cpus));
+    }
     set.iter().collect()
 }
 
@@ -158,32 +141,17 @@ fn shared_cpus(decision: &Decision, holdings: &Holdings<'_>) -> CpuSet {
     }
 }
 
-/// Memory of each node and type less its reservation; nothing is listed where nothing is left.
-fn allocatable_memory(spec: &ResourceManagersSpec, observed: &Observed) -> Vec<MemoryBlock> {
-    let mut blocks = Vec::new();
-    for node in &observed.hardware.nodes {
-        let mut reserved = BTreeMap::<&str, u64>::new();
-        for (name, text) in
-            spec.reserved_memory.iter().filter(|entry| entry.numa_node == node.id).flat_map(|e| &e.limits)
-        {
-            let bytes = Quantity::parse(text).map(|quantity| u64::try_from(quantity.value()).unwrap_or(0)).unwrap_or(0);
-            *reserved.entry(name).or_default() += bytes;
-        }
-        let mut left = |memory_type: String, total: u64| {
-            let size_bytes = total.saturating_sub(reserved.get(memory_type.as_str()).copied().unwrap_or(0));
-            if size_bytes > 0 {
-                blocks.push(MemoryBlock { memory_type, size_bytes, numa_nodes: vec![node.id] });
-            }
-        };
-        let pages = |pages: &trimtab_domain::topology::HugePages| pages.page_size_bytes.saturating_mul(pages.count);
-        left("memory".into(), node.memory_bytes.saturating_sub(node.hugepages.iter().map(pages).sum()));
-        for size in &node.hugepages {
-            let bytes = Quantity::from_bytes(i64::try_from(size.page_size_bytes).unwrap_or(i64::MAX));
-            left(format!("hugepages-{bytes}"), pages(size));
-        }
-    }
-    blocks.sort_by(|a, b| (&a.numa_nodes, &a.memory_type).cmp(&(&b.numa_nodes, &b.memory_type)));
-    blocks
+/// Memory that could be given out, by node and type; nothing is listed where there is none.
+fn allocatable_memory(managers: &ResourceManagers) -> Vec<MemoryBlock> {
+    let state = managers.memory().state();
+    let kinds = |node: u32| state.kinds().iter().filter_map(move |kind| Some((node, kind, state.table(node, kind)?)));
+    let tables = state.nodes().iter().flat_map(|node| kinds(node.id)).filter(|(.., table)| table.allocatable > 0);
+    let block = |(node, kind, table): (u32, &ResourceName, MemoryTable)| MemoryBlock {
+        memory_type: kind.to_string(),
+        size_bytes: table.allocatable,
+        numa_nodes: vec![node],
+    };
+    tables.map(block).collect()
 }
 
 /// One report per container, in the order of the tree.
