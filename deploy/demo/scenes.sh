@@ -79,7 +79,9 @@ echo "  the node shows the same before, between and after"
 
 bold "7  Answers: PodResources over gRPC, metrics over HTTP"
 run "$binary" pods --socket "$socket"
-run curl -fsS "http://$http/metrics" | grep -E '^trimtab_(build_info|profile_valid|pinning_cpus|subsystem_state\{.*1$|drift)' | head -n 14
+echo "v1.PodResourcesLister/List, asked by a Python client that dials the raw path:"
+/usr/bin/python3 "$here/list.py" "$socket"
+run curl -fsS "http://$http/metrics" | grep -E '^trimtab_(build_info|profile_valid|pinning_cpus|subsystem_state\{.*1$|steps_total.*done)' | sort
 
 bold "8  Rollback"
 kill -TERM "$AGENT"; wait "$AGENT" || fail "the agent ended with an error"

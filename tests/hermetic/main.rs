@@ -12,6 +12,7 @@
 
 mod authority;
 mod cgroup;
+mod docs;
 mod engine;
 mod kernel_knobs;
 mod laws;
