@@ -215,7 +215,13 @@ impl CpuManager {
     /// `full-pcpus-only` cannot be kept, or too few CPUs are free, or an annotation is wrong; nothing has changed then.
     pub fn allocate(&mut self, pod: &Pod, container: &Container, hint: &TopologyHint) -> Result<(), AllocationError> {
         let count = self.claim(pod, container)?.cpus();
-        let Some(policy) = self.policy.as_ref().filter(|_| count > 0) else { return Ok(()) };
+        let Some(policy) = &self.policy else { return Ok(()) };
+        if count == 0 {
+            if policy.extensions.resize {
+                self.remove_container(&pod.uid, &container.name);
+            }
+            return Ok(());
+        }
         let owned = self.state.cpus_of(&pod.uid, &container.name);
         let resized = owned.filter(|owned| policy.extensions.resize && owned.len() != count);
         if policy.options.full_pcpus_only {

@@ -321,4 +321,6 @@ fn units(machine: &Machine, level: Level) -> &[Unit] {
 }
 
 #[cfg(test)]
+mod naive;
+#[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! an inner level follow those of the outer one.
 
 use super::{Level, Picker, units};
+use crate::hint::NumaMask;
 use crate::topology::Machine;
 
 impl<'m> Picker<'m, '_> {
@@ -12,9 +13,17 @@ impl<'m> Picker<'m, '_> {
         if self.numa_is_outer() { [Level::Numa, Level::Socket] } else { [Level::Socket, Level::Numa] }
     }
 
-    /// Positions of the NUMA nodes with free CPUs, as they are visited.
+    /// Positions of the NUMA nodes with free CPUs, as they are visited, each once.
     pub(in super::super) fn numas(&self) -> Vec<usize> {
-        self.visiting_order(Level::Numa)
+        let mut order = self.visiting_order(Level::Numa);
+        let mut seen = NumaMask::EMPTY;
+        order.retain(|position| {
+            let node = self.machine.numas().get(*position).and_then(|numa| NumaMask::single(numa.id()));
+            let new = node.is_some_and(|node| !seen.is_superset(node));
+            seen = seen.union(node.unwrap_or_default());
+            new
+        });
+        order
     }
 
     /// Free CPUs of a NUMA node.

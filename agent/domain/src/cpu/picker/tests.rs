@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::topology::shape::{A, B, C, D, E, Shape};
+use crate::topology::{CpuInfo, NumaNode};
 
 const PACKED: CpuOptions = CpuOptions {
     full_pcpus_only: false,
@@ -143,6 +144,35 @@ fn shapes() -> impl Strategy<Value = Shape> {
     })
 }
 
+/// Machines that nobody builds: every CPU anywhere, caches and sockets across nodes, CPUs missing.
+fn odd_machines() -> impl Strategy<Value = (Machine, CpuSet)> {
+    let cpu = (0..5_u32, 0..3_u32, 0..4_u32, 0..4_u8);
+    let cpus = prop::collection::vec(cpu, 1..28);
+    let scattered = (cpus, 0..4_u32).prop_map(|(cpus, caches)| {
+        // Threads of a core share their cache; without caches the socket takes its place.
+        let cache = |core: u32, socket: u32, numa: u32| (core * 5 + socket * 3 + numa).checked_rem(caches);
+        let infos: Vec<_> = (0..)
+            .zip(&cpus)
+            .map(|(cpu, (core, socket, numa, _))| {
+                let (core, socket, numa) = (*core, *socket, *numa);
+                CpuInfo { cpu, core, socket, numa, uncore_cache: cache(core, socket, numa) }
+            })
+            .collect();
+        let nodes = (0..4).map(|id| NumaNode { id, ..NumaNode::default() }).collect();
+        let free = (0..).zip(&cpus).filter(|(_, (.., busy))| *busy > 0).map(|(cpu, _)| cpu).collect();
+        (Machine::new(&infos, nodes, None).unwrap(), free)
+    });
+    prop_oneof![machines(false), machines(true), scattered]
+}
+
+/// True if all cores and all sockets have the same size, and no unit lies across another.
+fn is_uniform(machine: &Machine) -> bool {
+    let same = |units: &[Unit], size| units.iter().all(|unit| unit.len() == size);
+    same(machine.cores(), machine.cpus_per_core())
+        && same(machine.sockets(), machine.cpus_per_socket())
+        && machine.links().sockets_of_numa.iter().all(|sockets| sockets.len() == 1)
+}
+
 fn options() -> impl Strategy<Value = CpuOptions> {
     prop::sample::select(vec![
         PACKED,
@@ -177,6 +207,19 @@ proptest! {
         prop_assert_eq!(taken.len(), count);
         prop_assert_eq!(take(&machine, &free, count, &options).unwrap(), taken);
         prop_assert!(take(&machine, &free, free.len() + 1, &options).is_err());
+    }
+
+    #[test]
+    fn the_plain_reading_of_the_rules_agrees(
+        (machine, free) in odd_machines(), options in options(), share in 0..=100_usize,
+    ) {
+        let count = free.len() * share / 100;
+        let plain = naive::take(&machine, &free.iter().collect(), count, &options);
+        let plain: CpuSet = plain.into_iter().flatten().collect();
+        let sound = plain.is_subset(&free) && plain.len() == count;
+        if is_uniform(&machine) || sound && !options.distribute_across_numa {
+            prop_assert_eq!(take(&machine, &free, count, &options).unwrap(), plain);
+        }
     }
 
     #[test]

@@ -116,6 +116,35 @@ fn a_resized_container_keeps_its_cpus() {
     assert_eq!(resize(9, TopologyHint::NONE).unwrap(), "4-8,12-15", "then beyond it");
     assert!(resize(16, TopologyHint::NONE).is_err(), "CPU 0 is reserved");
     assert_eq!(resize(8, TopologyHint::NONE).unwrap(), "4-7,12-15", "the refusal changed nothing");
+    assert_eq!(resize(0, TopologyHint::NONE).unwrap(), "", "back to the shared CPUs");
+}
+
+#[test]
+fn random_resizes_keep_every_invariant_and_every_cpu_that_can_be_kept() {
+    let on = CpuExtensions { resize: true, annotations: true, isolated: IsolatedCpus::ExclusiveOnly };
+    let isolated = set("6-9,20-23");
+    let mut manager = extended_on(C.machine().with_isolated(&isolated), &[], "0", on);
+    let mut random = SmallRng::seed_from_u64(7);
+    for step in 0..10_000 {
+        let uid = format!("pod-{}", random.random_range(0..8));
+        let size = random.random_range(0..10);
+        let pod = pod(&uid, &[format!("a:c:{size}").as_str()]);
+        let container = &pod.containers[0];
+        let before = manager.state().cpus_of(&pod.uid, "c").cloned().unwrap_or_default();
+        let nodes = NumaMask(random.random_range(1..16));
+        if manager.allocate(&pod, container, &TopologyHint::new(nodes, true)).is_ok() {
+            let after = manager.state().cpus_of(&pod.uid, "c").cloned().unwrap_or_default();
+            assert_eq!(after.len(), size, "step {step}");
+            assert_eq!(after.intersection_len(&before), size.min(before.len()), "step {step}: {before} became {after}");
+        } else {
+            assert_eq!(manager.state().cpus_of(&pod.uid, "c").cloned().unwrap_or_default(), before, "step {step}");
+        }
+        let (shared, owned) = (&manager.state().default_cpu_set, manager.state().assigned());
+        assert!(shared.is_disjoint(&isolated) && shared.is_disjoint(&owned) && shared.contains(0), "step {step}");
+        assert_eq!(shared.union(&owned).union(&isolated).len(), 32, "step {step}");
+        let sizes: usize = manager.state().iter().map(|(_, _, cpus)| cpus.len()).sum();
+        assert_eq!(sizes, owned.len(), "step {step}: a CPU is owned twice");
+    }
 }
 
 #[test]
