@@ -152,7 +152,7 @@ impl Naive<'_> {
             let cores: Set = self.sorted(&self.inside(&self.free, UNCORE, uncore), CORE).into_iter().collect();
             let cores = cores.into_iter().take(self.needed.div_ceil(per_core));
             let mut part: Set = cores.flat_map(|core| self.inside(&self.free, CORE, core)).collect();
-            if self.needed % 2 == 1 && per_core > 1 && part.len() > self.needed {
+            if !self.needed.is_multiple_of(2) && per_core > 1 && part.len() > self.needed {
                 part.pop_last();
             }
             if part.len() == self.needed {
@@ -164,7 +164,7 @@ impl Naive<'_> {
 
 fn distributed(machine: &Machine, free: &Set, count: usize, options: &CpuOptions) -> Option<Set> {
     let group = if options.full_pcpus_only { machine.cpus_per_core() } else { 1 };
-    if count == 0 || count % group != 0 || count > free.len() {
+    if count == 0 || !count.is_multiple_of(group) || count > free.len() {
         return packed(machine, free, count, options);
     }
     let naive = Naive { machine, options, free: free.clone(), taken: Set::new(), needed: count };
