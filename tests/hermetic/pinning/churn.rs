@@ -15,26 +15,41 @@ use crate::support::fake_cgroups::{Ask, FakeCgroups, Shape};
 /// What happens between two passes.
 #[derive(Debug, Clone)]
 enum Event {
-    Start { qos: QosClass, milli: u64 },
+    Start {
+        qos: QosClass,
+        milli: u64,
+    },
+    /// One more container in the pod of another.
+    Join {
+        container: usize,
+        milli: u64,
+    },
     Stop(usize),
-    Meddle { container: usize, bits: u32 },
+    Meddle {
+        container: usize,
+        bits: u32,
+    },
     Restart,
+    LoseLedger,
 }
 
 fn event() -> impl Strategy<Value = Event> {
     let ask = prop_oneof![Just(1000_u64), Just(2000), Just(3000), Just(1500), Just(500)];
     let qos = prop_oneof![3 => Just(Guaranteed), 1 => Just(Burstable), 1 => Just(BestEffort)];
     prop_oneof![
-        5 => (qos, ask).prop_map(|(qos, milli)| Event::Start { qos, milli }),
+        5 => (qos, ask.clone()).prop_map(|(qos, milli)| Event::Start { qos, milli }),
+        2 => (any::<usize>(), ask).prop_map(|(container, milli)| Event::Join { container, milli }),
         3 => any::<usize>().prop_map(Event::Stop),
         2 => (any::<usize>(), 1_u32..4096).prop_map(|(container, bits)| Event::Meddle { container, bits }),
         1 => Just(Event::Restart),
+        1 => Just(Event::LoseLedger),
     ]
 }
 
 /// A running container.
 struct Running {
     pod: String,
+    qos: QosClass,
     path: String,
     whole: Option<usize>,
 }
@@ -82,6 +97,10 @@ async fn check(node: &FakeCgroups, running: &[Running], reserved: &CpuSet, known
     *known = now;
 }
 
+fn whole_cpus(qos: QosClass, milli: u64) -> Option<usize> {
+    (qos == Guaranteed && milli.is_multiple_of(1000)).then(|| usize::try_from(milli / 1000).unwrap())
+}
+
 async fn play(version: Version, driver: CgroupDriver, events: Vec<Event>) {
     let shape = Shape { nodes: 2, cores_per_node: 3, threads: 2 };
     let node = FakeCgroups::new(version, driver, shape);
@@ -100,20 +119,33 @@ async fn play(version: Version, driver: CgroupDriver, events: Vec<Event>) {
                 };
                 let pod = node.pod(qos, &uid);
                 let path = node.container(&pod, qos, 1, ask);
-                let whole = (qos == Guaranteed && milli % 1000 == 0).then(|| usize::try_from(milli / 1000).unwrap());
-                running.push(Running { pod, path, whole });
+                let whole = whole_cpus(qos, milli);
+                running.push(Running { pod, qos, path, whole });
+            }
+            Event::Join { container, milli } if !running.is_empty() => {
+                let Running { pod, qos, .. } = &running[container % running.len()];
+                let (pod, qos) = (pod.clone(), *qos);
+                let ask = if qos == BestEffort {
+                    Ask { milli: 0, memory: None }
+                } else {
+                    Ask { milli, memory: Some(1 << 28) }
+                };
+                let path = node.container(&pod, qos, u32::try_from(number).unwrap() + 2, ask);
+                running.push(Running { pod, qos, path, whole: whole_cpus(qos, milli) });
             }
             Event::Stop(which) if !running.is_empty() => {
                 let gone = running.remove(which % running.len());
-                node.vanish(&gone.pod);
+                let alone = running.iter().all(|other| other.pod != gone.pod);
+                node.vanish(if alone { &gone.pod } else { &gone.path });
                 known.remove(&gone.path);
             }
+            Event::LoseLedger => node.ledger.lose(),
             Event::Meddle { container, bits } if !running.is_empty() => {
                 let set: CpuSet = (0..shape.cpus()).filter(|cpu| bits >> cpu & 1 == 1).collect();
                 node.drift(&running[container % running.len()].path, "cpuset.cpus", &set.to_string());
             }
             Event::Restart => held = agent(&node),
-            Event::Stop(_) | Event::Meddle { .. } => {}
+            Event::Join { .. } | Event::Stop(_) | Event::Meddle { .. } => {}
         }
         converge(&held, &spec).await;
         check(&node, &running, &reserved, &mut known).await;
