@@ -8,6 +8,7 @@ pub mod instance_lock;
 pub mod iptables;
 pub mod kubelet_config;
 pub mod ledger;
+pub mod links;
 pub mod modprobe;
 pub mod nftables;
 pub mod pod_names;

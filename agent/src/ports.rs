@@ -205,6 +205,8 @@ pub enum Watch {
     File(PathBuf),
     /// Entries of a directory appear, vanish or are renamed.
     Directory(PathBuf),
+    /// Network interfaces appear, vanish or are renamed in this network namespace (netlink group `RTNLGRP_LINK`).
+    Interfaces,
     /// Any nf_tables transaction in this network namespace (netlink group `NFNLGRP_NFTABLES`).
     Netfilter,
 }

@@ -203,7 +203,7 @@ async fn every_report_classifies_as_the_kubelet_does() {
 }
 
 #[tokio::test]
-async fn held_files_and_globbed_directories_are_watched() {
+async fn held_files_and_interfaces_are_watched() {
     use trimtab::ports::Watch;
     use trimtab::reconcile::Subsystem;
     let node = Node::with(&[("net.core.somaxconn", "1"), ("net.ipv4.conf.eth0.rp_filter", "1")]);
@@ -215,7 +215,7 @@ async fn held_files_and_globbed_directories_are_watched() {
         [
             Watch::File("/proc/sys/net/core/somaxconn".into()),
             Watch::File("/proc/sys/net/ipv4/conf/eth0/rp_filter".into()),
-            Watch::Directory("/proc/sys/net/ipv4/conf".into()),
+            Watch::Interfaces,
         ]
     );
 }

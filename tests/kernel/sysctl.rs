@@ -357,3 +357,23 @@ fn the_kernel_announces_a_write_to_a_held_key() {
         assert_eq!(inotify.read_events(&mut buffer).unwrap().count(), 1);
     });
 }
+
+#[test]
+fn the_kernel_announces_an_interface_once_its_keys_are_there() {
+    use std::time::Duration;
+    use trimtab::adapters::links::LinkChanges;
+    in_fresh_namespaces(Mounts::Inherited, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut changes = LinkChanges::open().unwrap();
+            if !add_interface("v0", "v1") {
+                return;
+            }
+            tokio::time::timeout(Duration::from_secs(5), changes.next()).await.expect("no event").unwrap();
+            assert!(Path::new("/proc/sys/net/ipv4/conf/v0/rp_filter").exists());
+            assert!(Path::new("/proc/sys/net/ipv6/conf/v0/accept_ra").exists());
+            assert!(Command::new("ip").args(["link", "del", "v0"]).status().unwrap().success());
+            tokio::time::timeout(Duration::from_secs(5), changes.next()).await.expect("no event").unwrap();
+        });
+    });
+}

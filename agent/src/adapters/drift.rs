@@ -1,4 +1,4 @@
-//! The kernel's announcements of change: inotify for files and directories, netlink for netfilter.
+//! The kernel's announcements of change: inotify for files and directories, netlink for netfilter and interfaces.
 //!
 //! One inotify instance serves every subsystem. A file below `/proc/sys` announces writes made through the same mount
 //! of procfs; writes through another mount (a container's own `/proc`) are found by the resync.
@@ -56,6 +56,12 @@ impl KernelEvents {
     pub fn netfilter_changed(&self) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.wake(|watch| *watch == Watch::Netfilter);
+    }
+
+    /// Wakes every subsystem that asked for events about interfaces.
+    pub fn interfaces_changed(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.wake(|watch| *watch == Watch::Interfaces);
     }
 
     /// True if some subsystem wants netfilter events.
@@ -131,7 +137,7 @@ impl DriftEvents for KernelEvents {
                         | WatchMask::DELETE_SELF
                         | WatchMask::ONLYDIR,
                 ),
-                Watch::Netfilter => continue,
+                Watch::Netfilter | Watch::Interfaces => continue,
             };
             if state.active.contains_key(&watch) {
                 continue;

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use super::node;
 use crate::adapters::drift::KernelEvents;
 use crate::adapters::ledger::DiskLedger;
+use crate::adapters::links::LinkChanges;
 use crate::adapters::nftables::Changes;
 use crate::adapters::profile_file::{self, LoadedProfile};
 use crate::cli::exit;
@@ -79,6 +80,7 @@ fn engine(
     let held = runtime.block_on(async {
         let drift = KernelEvents::start(&args.node.host_root, cancel.clone());
         tokio::spawn(follow_netfilter(Arc::clone(&drift), cancel.clone()));
+        tokio::spawn(follow_interfaces(Arc::clone(&drift), cancel.clone()));
         let profile = profile_file::follow(&args.node.profile, &args.node.state_dir, cancel.clone());
         let (spec_in, spec) = watch::channel(None);
         tokio::spawn(follow_profile(profile, Arc::clone(board), spec_in, cancel.clone()));
@@ -149,6 +151,29 @@ async fn follow_netfilter(drift: Arc<KernelEvents>, cancel: CancellationToken) {
                 Ok(()) => drift.netfilter_changed(),
                 Err(error) => {
                     warn!(%error, "nf_tables events have ended; changed rules are found by the resync only");
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// Wakes who asked for events about interfaces. Without the socket the resync finds new ones.
+async fn follow_interfaces(drift: Arc<KernelEvents>, cancel: CancellationToken) {
+    let mut changes = match LinkChanges::open() {
+        Ok(changes) => changes,
+        Err(error) => {
+            warn!(%error, "interface events are not available; new interfaces are found by the resync only");
+            return;
+        }
+    };
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            change = changes.next() => match change {
+                Ok(()) => drift.interfaces_changed(),
+                Err(error) => {
+                    warn!(%error, "interface events have ended; new interfaces are found by the resync only");
                     return;
                 }
             },

@@ -4,19 +4,16 @@ mod observe;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use trimtab_domain::plan::Plan;
 use trimtab_domain::record::{LedgerChange, Original};
 use trimtab_domain::spec::{NodeSpec, SysctlsSpec};
-use trimtab_domain::sysctl::glob::{KeyOrPattern, KeyPattern};
-use trimtab_domain::sysctl::key::SYSCTL_ROOT;
 use trimtab_domain::sysctl::observation::{Observation, Rejection, Shown};
 use trimtab_domain::sysctl::ordered::Ordered;
 use trimtab_domain::sysctl::step::{Occasion, SysctlStep};
 use trimtab_domain::sysctl::wishes::{Wish, Wishes};
-use trimtab_domain::sysctl::{Namespace, SysctlKey, owner, plan, safe_sysctls};
+use trimtab_domain::sysctl::{Namespace, SysctlKey, normalize, owner, plan, safe_sysctls};
 
 use crate::ports::{HostFiles, Ledger, Watch};
 use crate::reconcile::report::ObjectReport;
@@ -100,14 +97,10 @@ impl<F: HostFiles, L: Ledger> Subsystem for Sysctl<F, L> {
         let wishes = Wishes::resolve(desired, &observed.expansions);
         let present = |key: &&SysctlKey| matches!(observed.shown.get(key), Some(Shown::Value(..)));
         let files = wishes.wishes.keys().filter(present).map(|key| Watch::File(key.path()));
-        let patterns = desired.values.keys().filter_map(|name| match KeyOrPattern::parse(name) {
-            Ok(KeyOrPattern::Pattern(pattern)) => Some(pattern),
-            _ => None,
-        });
-        let directories: BTreeSet<PathBuf> = patterns
-            .flat_map(|pattern| globbed_directories(&pattern, observed.expansions.get(pattern.as_str())))
-            .collect();
-        files.chain(directories.into_iter().map(Watch::Directory)).collect()
+        // The kernel tells inotify of no file that it makes or removes itself, but it tells of the interfaces for which
+        // it does; other new matches of a glob are found by the resync.
+        let per_interface = desired.values.keys().any(|name| is_per_interface(name));
+        files.chain(per_interface.then_some(Watch::Interfaces)).collect()
     }
 
     fn likely_writer(object: &str) -> Option<&'static str> {
@@ -167,17 +160,9 @@ fn class_of(key: &SysctlKey, safe: &BTreeSet<&str>) -> Vec<(&'static str, String
     attributes
 }
 
-/// The directories in which a new entry would be a new match.
-fn globbed_directories(pattern: &KeyPattern, matches: Option<&Vec<SysctlKey>>) -> BTreeSet<PathBuf> {
-    let components = pattern.components();
-    let first = components.iter().position(|component| component.literal().is_none()).unwrap_or(0);
-    let literal: PathBuf = components.iter().take(first).filter_map(|component| component.literal()).collect();
-    let mut directories = BTreeSet::from([Path::new(SYSCTL_ROOT).join(literal)]);
-    for key in matches.into_iter().flatten() {
-        let names: Vec<String> = key.file_names().collect();
-        let globbed = components.iter().enumerate().filter(|(_, component)| component.literal().is_none());
-        directories
-            .extend(globbed.map(|(at, _)| Path::new(SYSCTL_ROOT).join(names.iter().take(at).collect::<PathBuf>())));
-    }
-    directories
+/// True if the keys that a name means come and go with interfaces.
+fn is_per_interface(name: &str) -> bool {
+    let name = normalize(name);
+    let mut parts = name.split('.');
+    parts.next() == Some("net") && parts.nth(1).is_some_and(|part| matches!(part, "conf" | "neigh" | "*"))
 }
