@@ -54,7 +54,8 @@ pub fn write_cpu_state(policy: &str, state: &CpuState, layout: Layout) -> String
         checksum: 0,
     };
     document.checksum = Fnv1a::of(|out| document.dump(out, NAME, layout));
-    let mut text = String::new();
+    // A container takes some 60 bytes; more only costs the text a move.
+    let mut text = String::with_capacity(256 + 64 * state.assignments.len());
     let written = document.json(&mut text, layout);
     debug_assert!(written.is_ok(), "a string takes every text");
     text

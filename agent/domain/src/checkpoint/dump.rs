@@ -66,6 +66,11 @@ pub(super) fn list<W: Write, V>(
 /// Writes a JSON string with the escapes of Go's encoder, which also spares HTML and line separators.
 pub(super) fn json_string<W: Write>(out: &mut W, text: &str) -> fmt::Result {
     out.write_char('"')?;
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&');
+    if text.bytes().all(plain) {
+        out.write_str(text)?;
+        return out.write_char('"');
+    }
     for c in text.chars() {
         match c {
             '"' => out.write_str("\\\"")?,

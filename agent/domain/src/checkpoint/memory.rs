@@ -79,7 +79,9 @@ struct Document<'a> {
 pub fn write_memory_state(policy: &str, state: &MemoryCheckpoint<'_>, layout: Layout) -> String {
     let mut document = Document { policy: policy.into(), state: Cow::Borrowed(state), checksum: 0 };
     document.checksum = Fnv1a::of(|out| document.dump(out, NAME, layout));
-    let mut text = String::new();
+    let pods = state.entries.as_ref().map_or(0, BTreeMap::len);
+    // A block takes some 120 bytes, a node some 400; more only costs the text a move.
+    let mut text = String::with_capacity(4096 + 128 * pods);
     let written = document.json(&mut text, layout);
     debug_assert!(written.is_ok(), "a string takes every text");
     text

@@ -5,7 +5,7 @@
 
 use super::request::MemoryRequest;
 use super::reuse::ReusableMemory;
-use super::state::MemoryState;
+use super::state::{MemoryState, NodeMemory};
 use super::{MemoryOutlook, outlook};
 use crate::hint::{NumaMask, TopologyHint};
 use crate::workload::{PodUid, ResourceName};
@@ -95,7 +95,7 @@ impl MaskOrder {
         if request.is_empty() || self.sets.is_empty() {
             return;
         }
-        let fit = Fit::new(state, request);
+        let (fit, rule) = (Fit::new(state, request), GroupRule::new(state));
         let at = |list: &[bool; SETS], set: usize| list.get(set).copied().unwrap_or(false);
         let possible = || self.sets.iter().filter(|(set, _)| at(&fit.allocatable, *set));
         let smallest = possible().map(|(set, _)| set.count_ones()).min();
@@ -106,19 +106,37 @@ impl MaskOrder {
                         state.free(*nodes, kind).wrapping_add(reusable.amount(pod, *nodes, kind)) >= bytes
                     })
             };
-            if may_join(state, *nodes) && fits() {
+            if rule.allows(*nodes) && fits() {
                 emit(*nodes, Some(set.count_ones()) == smallest);
             }
         }
     }
 }
 
-/// The group rule: a single node must be in no group; of several, those with assignments must be this very group.
-fn may_join(state: &MemoryState, nodes: NumaMask) -> bool {
-    if nodes.len() > 1 {
-        return !state.violates_group(nodes);
+/// A single node must be in no group; of several nodes, those with assignments must be this very group.
+struct GroupRule {
+    assigned: NumaMask,
+    grouped: NumaMask,
+    groups: [NumaMask; LISTED_NODES],
+}
+
+impl GroupRule {
+    fn new(state: &MemoryState) -> Self {
+        let of = |filter: fn(&&NodeMemory) -> bool| state.nodes().iter().filter(filter).map(|node| node.id).collect();
+        let mut groups = [NumaMask::EMPTY; LISTED_NODES];
+        for (slot, node) in groups.iter_mut().zip(state.nodes().iter().filter(|node| node.assignments > 0)) {
+            *slot = node.group;
+        }
+        Self { assigned: of(|node| node.assignments > 0), grouped: of(|node| node.group.len() > 1), groups }
     }
-    state.nodes().iter().filter(|node| nodes.contains(node.id)).all(|node| node.group.len() <= 1)
+
+    fn allows(&self, nodes: NumaMask) -> bool {
+        if nodes.len() == 1 {
+            return nodes.intersection(self.grouped).is_empty();
+        }
+        let assigned = self.assigned.iter().zip(self.groups).filter(|(node, _)| nodes.contains(*node));
+        nodes.intersection(self.assigned).is_empty() || assigned.map(|(_, group)| group).all(|group| group == nodes)
+    }
 }
 
 impl Fit {
