@@ -316,6 +316,22 @@ async fn values_that_no_kernel_writes_leave_a_container_on_shared_cpus() {
 }
 
 #[tokio::test]
+async fn a_container_whose_request_gets_lost_keeps_its_cpus() {
+    let node = v2();
+    let container = node.simple(Guaranteed, "aaaa", Ask::cpus(2));
+    let spec = static_cpus("0");
+    converge(&agent(&node), &spec).await;
+    for text in ["max 100000\n", "nonsense\n"] {
+        node.host.file(node.cpuset_file(&container, "cpu.max"), text);
+        assert!(dry_run(&agent(&node), &spec).await.is_empty(), "{text:?}");
+    }
+    // A request that did change is another matter.
+    node.host.file(node.cpuset_file(&container, "cpu.max"), "150000 100000\n");
+    converge(&agent(&node), &spec).await;
+    assert_eq!(node.effective(&container).to_string(), "0-3");
+}
+
+#[tokio::test]
 async fn lists_that_no_kernel_writes_are_replaced() {
     for text in ["x", "3-1", "0-", "0,,1", "99999999", "-1"] {
         let node = v2();

@@ -103,21 +103,15 @@ impl PodCgroup {
     /// being the oldest cgroup of a pod of which other containers are known by name.
     pub fn real_containers(&self, named: impl Fn(&ContainerId) -> bool) -> impl Iterator<Item = &ContainerCgroup> {
         let any_named = self.containers.iter().any(|container| named(&container.id));
-        self.containers
-            .iter()
-            .enumerate()
-            .filter(move |(index, container)| {
-                if container.kind == LeafKind::Monitor {
-                    return false;
-                }
-                if named(&container.id) || !container.asks_for_nothing() {
-                    return true;
-                }
-                let pause = container.processes.as_ref().is_some_and(|p| p.only.as_deref() == Some(PAUSE));
-                let empty = container.processes.as_ref().is_some_and(|processes| processes.count == 0);
-                !(pause || empty || (any_named && *index == 0))
-            })
-            .map(|(_, container)| container)
+        let leaves = self.containers.iter().filter(|container| container.kind == LeafKind::Container);
+        leaves.enumerate().filter_map(move |(age, container)| {
+            let processes = container.processes.as_ref();
+            let pause = processes.is_some_and(|processes| processes.only.as_deref() == Some(PAUSE));
+            let empty = processes.is_some_and(|processes| processes.count == 0);
+            let oldest = any_named && age == 0;
+            let real = named(&container.id) || !container.asks_for_nothing() || !(pause || empty || oldest);
+            real.then_some(container)
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use trimtab_domain::topology::Machine;
 use trimtab_domain::workload::{Container, ContainerKind, Pod, QosClass, ResourceName, Resources};
 
 use super::facts::{self, CPUS, MEMS, Observed};
-use super::placement_record::Holding;
+use super::placement_record::{self, Holding};
 
 /// What the pods should have.
 #[derive(Debug, Clone, Default)]
@@ -233,9 +233,7 @@ impl<'a> Placing<'a> {
                 severity: Severity::Warning,
                 code: "pinning-request-unknown",
                 object: self.observed.display_name(pod, container),
-                message: format!(
-                    "the CPU request cannot be told exactly: {problem}; the container stays on shared CPUs"
-                ),
+                message: format!("the CPU request cannot be told exactly: {problem}; the container keeps what it has"),
                 remedy: "keep cpuCFSQuota on in the kubelet's configuration, so that limits are visible".into(),
             });
             Resources::default()
@@ -270,7 +268,8 @@ impl<'a> Placing<'a> {
         }
     }
 
-    /// Adopts a holding as far as it is what the container would get now: as many CPUs as it asks for.
+    /// Adopts a holding as far as it is what the container would get now: as many CPUs as it asks for. One whose request
+    /// cannot be told at the moment keeps what the ledger knows.
     fn adopt_one(
         &mut self,
         candidate: &Candidate<'_>,
@@ -279,7 +278,8 @@ impl<'a> Placing<'a> {
         holding: &Holding,
     ) {
         let wanted = container.resources.cpu_request().whole().filter(|count| *count > 0);
-        let cpus = holding.cpus.clone().filter(|cpus| Some(cpus.len()) == wanted).unwrap_or_default();
+        let unknown = cgroup.guaranteed_resources().is_none() && self.is_recorded(cgroup);
+        let cpus = holding.cpus.clone().filter(|cpus| unknown || Some(cpus.len()) == wanted).unwrap_or_default();
         let known = self.managers.machine().node_mask();
         let nodes = holding.nodes.filter(|nodes| known.is_superset(*nodes));
         let nodes = nodes.filter(|_| self.decision.mems == Rule::Enforce && wants_memory(container));
@@ -301,6 +301,10 @@ impl<'a> Placing<'a> {
                 remedy: "nothing need be done: it is placed anew".into(),
             }),
         }
+    }
+
+    fn is_recorded(&self, cgroup: &ContainerCgroup) -> bool {
+        self.observed.records.contains_key(&placement_record::object(&cgroup.cpuset.path))
     }
 
     /// Admits every pod that lacks something, in order of creation.

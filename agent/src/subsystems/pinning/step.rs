@@ -24,9 +24,9 @@ pub struct FileWrite {
     pub path: String,
     /// Name of the file.
     pub file: &'static str,
-    /// Text before; empty: inherited from the cgroup above.
+    /// Text before; empty: on version 2 inherited from the cgroup above, on version 1 nothing.
     pub old: String,
-    /// Text to write; empty: inherit.
+    /// Text to write; may be empty.
     pub new: String,
     /// What is written instead of an empty text if processes run in the cgroup: then the kernel refuses the empty one
     /// (ENOSPC).
@@ -50,7 +50,7 @@ impl Step for PinStep {
 
 impl fmt::Display for PinStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |text: &str| if text.is_empty() { "(inherited)".to_owned() } else { text.to_owned() };
+        let shown = |text: &str| if text.is_empty() { "(empty)".to_owned() } else { text.to_owned() };
         match self {
             Self::Write(write) => write!(f, "{}: {} -> {}", write.object, shown(&write.old), shown(&write.new)),
             Self::Ledger(changes) => {

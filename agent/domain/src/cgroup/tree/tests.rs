@@ -47,6 +47,11 @@ fn sandboxes_and_monitors_are_left_out() {
             vec!["a"],
         ),
         (
+            "a monitor is not the oldest",
+            real(vec![monitor.clone(), running("s", unseen.clone()), running("a", unseen.clone())], &["a"]),
+            vec!["a"],
+        ),
+        (
             "a younger one without a name is a container that starts",
             real(vec![running("s", one("pause")), running("a", unseen.clone()), running("b", unseen.clone())], &["a"]),
             vec!["a", "b"],

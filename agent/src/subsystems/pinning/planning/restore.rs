@@ -98,7 +98,7 @@ impl Planner<'_> {
         };
         self.plan.refusals.push(Refusal {
             object: record.object.clone(),
-            wish: if was.is_empty() { "(inherited)".into() } else { was },
+            wish: if was.is_empty() { "(empty)".into() } else { was },
             cause: Cause::ChangedByOther,
             detail: format!(
                 "somebody changed it since {} was ordered, so the original is not restored over it; write it by hand if \
