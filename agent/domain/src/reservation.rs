@@ -207,3 +207,6 @@ fn parse_amounts(amounts: &BTreeMap<String, String>) -> Result<ResourceList, Amo
     };
     amounts.iter().map(parse).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
 use crate::checkpoint::{self, Layout};
@@ -256,7 +258,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn build((uid, init, memory, pages): (u8, u8, u8, u8)) -> Pod {
+fn build((uid, init, memory, pages): (u32, u8, u8, u8)) -> Pod {
     let (init, memory, pages) = (format!("{init}Gi"), format!("{memory}Gi"), format!("{}Mi", u32::from(pages) * 128));
     let mut containers = Vec::new();
     if init != "0Gi" {
@@ -292,62 +294,94 @@ fn check(manager: &MemoryManager) {
     }
 }
 
+/// Runs a sequence on four nodes; containers are admitted by one of their hints, as a topology manager without other
+/// providers could.
+///
+/// A pod whose init container is over is not admitted again before a restart: as in the kubelet, what the init
+/// container left behind would count although it was given back.
+fn run(steps: impl IntoIterator<Item = Step>) {
+    let mut manager = manager(4);
+    let empty = manager.state().clone();
+    let mut pods: BTreeMap<u8, Pod> = BTreeMap::new();
+    let (mut started, mut serial) = (Vec::new(), 0);
+    for step in steps {
+        match step {
+            Step::Admit { pod, .. } if started.contains(&pod) => {}
+            Step::Admit { pod, init, memory, pages, nodes } => {
+                // A pod that comes back is another pod: UIDs are never used again.
+                serial += 1;
+                let built = pods.entry(pod).or_insert_with(|| build((serial, init, memory, pages))).clone();
+                if !admit(&mut manager, &built, nodes) {
+                    manager.retain_active(|uid, _| *uid != built.uid);
+                    pods.remove(&pod);
+                }
+            }
+            Step::Start { pod } => {
+                if let Some(built) = pods.get(&pod) {
+                    started.push(pod);
+                    manager.container_started(built, "a");
+                }
+            }
+            Step::Remove { pod } => {
+                started.retain(|known| *known != pod);
+                if let Some(pod) = pods.remove(&pod) {
+                    manager.retain_active(|uid, _| *uid != pod.uid);
+                }
+            }
+            Step::Restart => {
+                restart(&mut manager);
+                started.clear();
+            }
+        }
+        check(&manager);
+    }
+    manager.retain_active(|_, _| false);
+    assert_eq!(*manager.state(), empty, "everything is given back");
+}
+
+fn admit(manager: &mut MemoryManager, pod: &Pod, nodes: u8) -> bool {
+    pod.containers.iter().all(|container| {
+        let hints = manager.hints_for_container(pod, container);
+        let list = hints.resources().first().map(|r| r.hints.as_slice().to_vec()).unwrap_or_default();
+        let hint = list.get(usize::from(nodes) % list.len().max(1)).copied();
+        manager.allocate(pod, container, &hint.unwrap_or(TopologyHint::ANY)).is_ok()
+    })
+}
+
+fn restart(manager: &mut MemoryManager) {
+    let text = checkpoint::write_memory_state("Static", &manager.state().to_checkpoint(), Layout::Container);
+    let read = checkpoint::read_memory_state(text.as_bytes(), "Static", Layout::Container).unwrap();
+    let before = manager.state().clone();
+    manager.start(Some(&read)).unwrap();
+    assert_eq!(*manager.state(), before, "a restart finds what was written");
+}
+
+#[test]
+fn book_balances_through_ten_thousand_steps() {
+    let mut random = StdRng::seed_from_u64(36);
+    run((0..10_000).map(|_| {
+        let pod = random.random_range(0..12);
+        match random.random_range(0..12) {
+            0..6 => Step::Admit {
+                pod,
+                init: random.random_range(0..12),
+                memory: random.random_range(1..25),
+                pages: random.random_range(0..3),
+                nodes: random.random(),
+            },
+            6..8 => Step::Start { pod },
+            8..11 => Step::Remove { pod },
+            _ => Step::Restart,
+        }
+    }));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Containers are admitted by one of their hints, as a topology manager without other providers could.
-    ///
-    /// A pod whose init container is over is not admitted again before a restart: as in the kubelet, what the init
-    /// container left behind would count although it was given back.
     #[test]
     fn book_balances_through_any_sequence(steps in prop::collection::vec(step(), 1..120)) {
-        let mut manager = manager(4);
-        let empty = manager.state().clone();
-        let mut pods: BTreeMap<u8, Pod> = BTreeMap::new();
-        let (mut started, mut serial) = (Vec::new(), 0);
-        for step in steps {
-            match step {
-                Step::Admit { pod, .. } if started.contains(&pod) => {}
-                Step::Admit { pod, init, memory, pages, nodes } => {
-                    // A pod that comes back is another pod: UIDs are never used again.
-                    serial += 1;
-                    let built = pods.entry(pod).or_insert_with(|| build((serial, init, memory, pages))).clone();
-                    for container in &built.containers {
-                        let hints = manager.hints_for_container(&built, container);
-                        let list = hints.resources().first().map(|r| r.hints.as_slice().to_vec()).unwrap_or_default();
-                        let hint = list.get(usize::from(nodes) % list.len().max(1)).copied();
-                        if manager.allocate(&built, container, &hint.unwrap_or(TopologyHint::ANY)).is_err() {
-                            manager.retain_active(|uid, _| *uid != built.uid);
-                            pods.remove(&pod);
-                            break;
-                        }
-                    }
-                }
-                Step::Start { pod } => {
-                    if let Some(built) = pods.get(&pod) {
-                        started.push(pod);
-                        manager.container_started(built, "a");
-                    }
-                }
-                Step::Remove { pod } => {
-                    started.retain(|known| *known != pod);
-                    if let Some(pod) = pods.remove(&pod) {
-                        manager.retain_active(|uid, _| *uid != pod.uid);
-                    }
-                }
-                Step::Restart => {
-                    let text = checkpoint::write_memory_state("Static", &manager.state().to_checkpoint(), Layout::Container);
-                    let read = checkpoint::read_memory_state(text.as_bytes(), "Static", Layout::Container).unwrap();
-                    let before = manager.state().clone();
-                    manager.start(Some(&read)).unwrap();
-                    prop_assert_eq!(manager.state(), &before, "a restart finds what was written");
-                    started.clear();
-                }
-            }
-            check(&manager);
-        }
-        manager.retain_active(|_, _| false);
-        prop_assert_eq!(manager.state(), &empty, "everything is given back");
+        run(steps);
     }
 
     /// On a machine small enough to list the sets, the search over nodes finds the same best set.
@@ -358,7 +392,7 @@ proptest! {
     ) {
         let mut manager = manager(5);
         for (uid, memory, pages, nodes) in steps {
-            let pod = build((uid, 0, memory, pages));
+            let pod = build((u32::from(uid), 0, memory, pages));
             let _ = manager.allocate(&pod, &pod.containers[0], &on((nodes & 31).max(1), false));
         }
         let pod = build((99, 0, memory, pages));

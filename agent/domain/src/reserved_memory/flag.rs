@@ -116,3 +116,40 @@ fn node_id(text: &str) -> Option<i32> {
     let [a, b, c, d, ..] = id.to_le_bytes();
     Some(i32::from_le_bytes([a, b, c, d]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(values: &[&str]) -> String {
+        let mut flag = ReservedMemoryFlag::default();
+        let added = values.iter().try_for_each(|value| flag.add(value));
+        added.map_or_else(|error| error.to_string(), |()| flag.to_string())
+    }
+
+    #[test]
+    fn values_accumulate_and_print_sorted() {
+        assert_eq!(shown(&["1:memory=2148Mi;0:memory=3Gi"]), "0:memory=3Gi,1:memory=2148Mi");
+        assert_eq!(shown(&["0:memory=1Gi,memory=2Gi", "0:hugepages-2Mi=2Mi"]), "0:hugepages-2Mi=2Mi,0:memory=2Gi");
+        assert_eq!(shown(&["4294967297:memory=1Gi"]), "1:memory=1Gi", "ids are cut to 32 bits");
+        assert_eq!(shown(&["0:memory=1Gi", ""]), "");
+    }
+
+    #[test]
+    fn faults_name_the_part_that_is_wrong() {
+        let rows = [
+            (
+                "0",
+                "the reserved memory has incorrect format, expected numaNodeID:type=quantity[,type=quantity...], got 0",
+            ),
+            ("x:memory=1", "failed to convert the NUMA node ID, expected integer, got x"),
+            ("0:memory=1=2", "the reserved limit has incorrect value, expected type=quantity, got memory=1=2"),
+            ("0:cpu=1", "memory type conversion error, unknown type: \"cpu\""),
+            ("0:memory=1gi", "failed to parse the quantity: 1gi"),
+        ];
+        for (value, expected) in rows {
+            assert_eq!(shown(&[value]), expected);
+        }
+        assert_eq!(shown(&["", "0:memory=1"]), "no target (nil pointer to *[]MemoryReservation)");
+    }
+}

@@ -72,3 +72,28 @@ pub fn safe_sysctls(kernel: Option<KernelVersion>) -> impl Iterator<Item = &'sta
     let old_enough = move |s: &&SafeSysctl| s.since.is_none_or(|since| kernel.is_some_and(|k| k >= since));
     SAFE_SYSCTLS.iter().filter(old_enough).map(|s| s.name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_grows_with_the_kernel() {
+        let rows = [
+            (None, 5),
+            (Some("3.10.0-1160.el7"), 5),
+            (Some("4.4.0-210-generic"), 6),
+            (Some("4.5"), 9),
+            (Some("4.6.0-rc1"), 10),
+            (Some("4.15.0"), 12),
+            (Some("10.0"), 12),
+            (Some("six"), 5),
+            (Some("6"), 5),
+            (Some("6.08"), 5),
+            (Some(" v6.8"), 12),
+        ];
+        for (release, count) in rows {
+            assert_eq!(safe_sysctls(release.and_then(KernelVersion::parse)).count(), count, "{release:?}");
+        }
+    }
+}
