@@ -2,13 +2,15 @@
 //!
 //! Every path is resolved by `openat2(2)` (Linux 5.6 and later) with the host root as `/`: symbolic links of the
 //! host, absolute ones too, mean what they mean on the host and never reach into the container. Below `/proc/sys`,
-//! where a link has no business, none is followed.
+//! where a link has no business, none is followed. Where that call is missing the same is done step by step.
 
 #![expect(clippy::disallowed_methods, reason = "this adapter is where the host's files are reached")]
 
+mod walk;
+
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -32,6 +34,16 @@ const NO_LINKS_BELOW: &str = "/proc/sys";
 #[derive(Debug)]
 pub struct HostFs {
     root: OwnedFd,
+    resolver: Resolver,
+}
+
+/// Who resolves paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resolver {
+    /// The kernel, in one call.
+    Kernel,
+    /// [`walk`].
+    Walk,
 }
 
 impl HostFs {
@@ -42,16 +54,22 @@ impl HostFs {
     pub fn new(root: &Path) -> Result<Self, FileError> {
         let root_fd = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Bits::empty())
             .map_err(|errno| error("open the host root", root, errno.into()))?;
-        Ok(Self { root: root_fd })
+        let probe = openat2(&root_fd, Path::new("."), OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC));
+        let resolver = if probe.is_ok() { Resolver::Kernel } else { Resolver::Walk };
+        Ok(Self { root: root_fd, resolver })
     }
 
     fn open(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+        let (refuse_links, flags) = (path.starts_with(NO_LINKS_BELOW), flags | OFlag::O_CLOEXEC);
+        let path = relative(path)?;
+        if self.resolver == Resolver::Walk {
+            return walk::open(self.root.as_fd(), path, flags, refuse_links);
+        }
         let mut resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        if path.starts_with(NO_LINKS_BELOW) {
+        if refuse_links {
             resolve |= ResolveFlag::RESOLVE_NO_SYMLINKS;
         }
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
-        let path = relative(path)?;
+        let how = OpenHow::new().flags(flags).resolve(resolve);
         let mut tries = 1;
         loop {
             match openat2(&self.root, path, how) {

@@ -289,3 +289,14 @@ async fn a_policy_refuses_keys_and_values_outside_it() {
         [("kernel.sysrq", "policy"), ("net.core.somaxconn", "policy"), ("net.ipv4.conf.*.rp_filter", "policy")];
     assert_eq!(causes(&plan.refusals), expected);
 }
+
+#[tokio::test]
+async fn a_glob_over_many_interfaces_is_one_finding() {
+    let node = Node::new();
+    for interface in 0..50 {
+        node.host.sysctl(&format!("net.ipv4.conf.veth{interface}.rp_filter"), "0");
+    }
+    let plan = node.plan(&[("net.ipv4.conf.*.rp_filter", "2")]).await;
+    let found: Vec<_> = plan.findings.iter().map(|found| (found.object.as_str(), found.code)).collect();
+    assert_eq!(found, [("net.ipv4.conf.*.rp_filter", "sysctl-owned-by-container-network")]);
+}

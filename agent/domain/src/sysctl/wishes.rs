@@ -1,6 +1,6 @@
 //! From a profile's section to one wish per key: globs spread out, contradictions and other programs' keys refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::glob::KeyOrPattern;
 use super::owner::{Owner, owner_of};
@@ -162,45 +162,30 @@ impl Wishes {
     }
 
     fn find_conflicts(&mut self) {
-        let mut found = Vec::new();
+        let mut found = BTreeSet::new();
         for (key, wish) in &self.wishes {
+            // What a glob asks of hundreds of interfaces is one finding.
+            let object = wish.pattern.as_deref().unwrap_or(key.as_str());
             let owner = owner_of(key).filter(|ownership| ownership.owner != Owner::Kubelet);
             let agrees = |value: Option<&str>| value.is_some_and(|value| value::same(&wish.value, value));
             if let Some(ownership) = owner.filter(|ownership| !agrees(ownership.value)) {
-                let writes = ownership.value.map_or_else(|| "a value of its own".to_owned(), str::to_owned);
-                let message =
-                    format!("{} writes {writes}; the profile asks for {}", ownership.owner.as_str(), wish.value);
-                found.push(finding(
-                    Severity::Warning,
-                    ownership.owner.finding_code(),
-                    key.as_str(),
-                    message,
-                    ownership.owner.remedy(),
-                ));
+                let (owner, writes) = (ownership.owner, ownership.value.unwrap_or("a value of its own"));
+                let message = format!("{} writes {writes}; the profile asks for {}", owner.as_str(), wish.value);
+                found.insert(finding(Severity::Warning, owner.finding_code(), object, message, owner.remedy()));
             }
             if value::is_octal_trap(&wish.value) {
                 let message = format!("the kernel reads a number with a leading 0, as in {:?}, as octal", wish.value);
-                found.push(finding(
-                    Severity::Warning,
-                    "sysctl-octal-value",
-                    key.as_str(),
-                    message,
-                    "write it without the 0",
-                ));
+                let remedy = "write it without the 0";
+                found.insert(finding(Severity::Warning, "sysctl-octal-value", object, message, remedy));
             }
         }
         let values = self.wishes.iter().map(|(key, wish)| (key, wish.value.as_str()));
         for (low, high) in order::above_ceiling(values) {
             let message = format!("{low} is asked to exceed {high}");
-            found.push(finding(
-                Severity::Warning,
-                "sysctl-above-ceiling",
-                low.as_str(),
-                message,
-                "raise the latter or lower the former",
-            ));
+            let remedy = "raise the latter or lower the former";
+            found.insert(finding(Severity::Warning, "sysctl-above-ceiling", low.as_str(), message, remedy));
         }
-        self.findings.append(&mut found);
+        self.findings.extend(found);
     }
 
     fn refuse<T>(&mut self, object: &str, wish: &str, cause: Cause, detail: String) -> Option<T> {

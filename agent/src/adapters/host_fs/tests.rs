@@ -37,7 +37,13 @@ fn paths_that_are_not_plain_are_refused() {
 
 #[test]
 fn links_stay_within_the_host() {
-    let (folder, files) = host();
+    for resolver in [Resolver::Kernel, Resolver::Walk] {
+        let (folder, files) = host();
+        links_stay_within(&folder, &HostFs { resolver, ..files });
+    }
+}
+
+fn links_stay_within(folder: &TempDir, files: &HostFs) {
     let root = folder.path().join("host");
     symlink("../../secret", root.join("etc/up")).unwrap();
     symlink("/secret", root.join("etc/absolute")).unwrap();
@@ -51,6 +57,41 @@ fn links_stay_within_the_host() {
     assert_eq!(fs::read_to_string(root.join("etc/hosts")).unwrap(), "names\n");
     assert_eq!(files.read_link(Path::new("/etc/absolute")).unwrap(), Some(PathBuf::from("/secret")));
     assert_eq!(files.read_link(Path::new("/etc/hosts")).unwrap(), None);
+}
+
+#[test]
+fn both_resolvers_read_the_same() {
+    let (folder, files) = host();
+    let root = folder.path().join("host");
+    for (link, target) in [
+        ("a", "b"),
+        ("b", "a"),
+        ("etc/dots", "../../../../secret"),
+        ("etc/self", "."),
+        ("etc/deep", "/sys/fs/../../etc/./self/dots"),
+        ("etc/gone", "nothing"),
+    ] {
+        symlink(target, root.join(link)).unwrap();
+    }
+    let walking = HostFs { root: files.root.try_clone().unwrap(), resolver: Resolver::Walk };
+    for path in [
+        "/a",
+        "/etc/dots",
+        "/etc/self/self/dots",
+        "/etc/deep",
+        "/etc/gone",
+        "/etc",
+        "/secret",
+        "/proc/sys/net/core/somaxconn",
+        "/etc/nothing/x",
+        "/secret/x",
+    ] {
+        let read = |files: &HostFs| files.read(Path::new(path)).map_err(|error| error.source.raw_os_error());
+        assert_eq!(read(&walking), read(&files), "{path}");
+    }
+    let entries = walking.list(Path::new("/")).unwrap();
+    assert!(entries.is_some_and(|entries| entries.len() == 6));
+    assert_eq!(walking.list(Path::new("/etc")).unwrap(), files.list(Path::new("/etc")).unwrap());
 }
 
 #[test]
