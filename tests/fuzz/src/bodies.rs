@@ -1,24 +1,63 @@
 //! What each fuzz target does with its input: it must answer, and what it accepts must survive printing.
 
+use trimtab_domain::cgroup::tree::hugepage_resource;
+use trimtab_domain::cgroup::{
+    CgroupMounts, CgroupRoot, CpuControl, literal_systemd_path, parse_cpu_max, parse_leaf, parse_limit, parse_quota_v1,
+    parse_weight,
+};
 use trimtab_domain::checkpoint::{
     InitialContainers, Layout, read_cpu_state, read_memory_state, write_cpu_state, write_memory_state,
 };
 use trimtab_domain::cpuset::{CpuList, CpuSet};
 use trimtab_domain::quantity::Quantity;
 use trimtab_domain::reserved_memory::{ReservedMemoryFlag, faults};
+use trimtab_domain::spec::cgroup::CgroupDriver;
 use trimtab_domain::sysctl::{HostNamespaces, KernelVersion, SysctlAllowlist, SysctlPattern, normalize};
+use trimtab_domain::workload::QosClass;
 
 /// A fuzz target: its name, which is that of its corpus, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target of the domain's parsers.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
+    ("cgroup", cgroup),
     ("cpuset", cpuset),
     ("quantity", quantity),
     ("checkpoint", checkpoint),
     ("reserved_memory", reserved_memory),
     ("sysctl", sysctl),
 ];
+
+/// Names, mounts and values of cgroups: a pod's directory is named as it is read, requests never panic.
+pub fn cgroup(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(mounts) = CgroupMounts::parse(text) {
+        let any = mounts.unified().is_some() || mounts.controllers().any(|(name, _)| !name.starts_with("name="));
+        assert_eq!(mounts.mode().is_some(), any);
+    }
+    let roots = [CgroupRoot::default()].into_iter().chain(CgroupRoot::parse(text));
+    for layout in
+        roots.flat_map(|root| [CgroupDriver::Systemd, CgroupDriver::Cgroupfs].map(|driver| root.layout(driver)))
+    {
+        let Some(layout) = layout else { continue };
+        for qos in [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort] {
+            let Some(uid) = layout.parse_pod(qos, text) else { continue };
+            assert_eq!(
+                layout.parse_pod(qos, layout.pod_directory(qos, &uid).rsplit('/').next().unwrap_or("")),
+                Some(uid)
+            );
+        }
+    }
+    let _ = (parse_leaf(text), literal_systemd_path(text), hugepage_resource(text), parse_limit("memory.max", text));
+    let quotas = [parse_cpu_max(text).ok(), parse_quota_v1(text, "100000").ok(), None];
+    let weights = [parse_weight("cpu.shares", text).ok(), parse_weight("cpu.weight", text).ok(), None];
+    for quota in quotas {
+        for weight in weights {
+            let control = CpuControl { weight, quota };
+            let _ = (control.guaranteed_request_milli(), control.limit_milli(), control.asks_for_nothing());
+        }
+    }
+}
 
 /// CPU lists: the canonical form is a fixed point, and both readers agree.
 pub fn cpuset(data: &[u8]) {
