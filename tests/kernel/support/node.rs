@@ -1,6 +1,8 @@
 //! A throw-away node for the program itself: a host root with the real `/proc` and `/sys`, pods, a profile, and the
 //! `trimtab` binary. To be made on a thread inside fresh namespaces.
 
+#![allow(clippy::disallowed_types, reason = "tests wait by the real clock and speak to the program as a stranger does")]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
