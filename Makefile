@@ -33,8 +33,8 @@ fmt: ## Formatting is as rustfmt says
 clippy: ## Lints, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-doc: ## Documentation builds without warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --document-private-items
+doc: ## The documentation, private items included, builds without warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --locked --document-private-items
 
 deny: ## Licences, sources, bans
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny@0.20.2
