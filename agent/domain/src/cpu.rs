@@ -34,7 +34,7 @@
 //!
 //! # Where the topology manager comes in
 //!
-//! [`hints`] lists the sets of NUMA nodes that have enough free CPUs. The merged hint comes back to
+//! [`hints()`] lists the sets of NUMA nodes that have enough free CPUs. The merged hint comes back to
 //! [`CpuManager::allocate`]: CPUs inside it are chosen first, what is missing then from anywhere, in two separate
 //! selections.
 //!

@@ -119,7 +119,7 @@ struct Search<'a, A> {
 /// near; there the search ends with "nothing found" rather than never.
 const PATIENCE: u32 = 200_000;
 
-/// One unit of [`shares`]: all that is needed of one type.
+/// One unit of `shares`: all that is needed of one type.
 const SHARE: u128 = 1 << 32;
 
 impl<A: Fn(&NodeOutlook) -> Vec<u64>> Search<'_, A> {
