@@ -95,6 +95,8 @@ async fn a_value_that_another_program_writes_at_the_same_time_is_not_taken_for_t
     });
     let pass = node.pass(&[("net.core.somaxconn", "4096")]).await;
     assert_eq!(pass.left.steps().count(), 1, "it is still wished for");
+    let ordered = node.record("net.core.somaxconn").map(|record| record.ordered);
+    assert_eq!(ordered.as_deref(), Some("4096"), "no effect of the kernel's is remembered");
 }
 
 #[tokio::test]
