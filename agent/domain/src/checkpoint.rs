@@ -11,6 +11,7 @@ mod decode;
 mod dump;
 mod json;
 mod memory;
+mod memory_text;
 
 pub use cpu::{InitialContainers, read_cpu_state, write_cpu_state};
 pub use memory::{MemoryCheckpoint, NodeRecord, RecordedBlock, TableRecord, read_memory_state, write_memory_state};

@@ -1,11 +1,9 @@
 //! The book: memory by NUMA node and type, and the blocks of each container.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::MemoryConfigError;
-use crate::checkpoint::{MemoryCheckpoint, NodeRecord, RecordedBlock, TableRecord};
 use crate::hint::NumaMask;
 use crate::quantity::Quantity;
 use crate::topology::Machine;
@@ -53,13 +51,13 @@ pub struct NodeMemory {
 /// The book of a machine, and who has what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryState {
-    kinds: Arc<[ResourceName]>,
-    nodes: Vec<NodeMemory>,
+    pub(super) kinds: Arc<[ResourceName]>,
+    pub(super) nodes: Vec<NodeMemory>,
     /// A container that asked for nothing has an empty list (only with `PodLevelResourceManagers`: every other
     /// Guaranteed container asks for memory).
-    blocks: BTreeMap<PodUid, BTreeMap<String, Vec<Block>>>,
+    pub(super) blocks: BTreeMap<PodUid, BTreeMap<String, Vec<Block>>>,
     /// Blocks of pods as a whole: only these are charged, those of their containers are parts of them.
-    pods: BTreeMap<PodUid, Vec<Block>>,
+    pub(super) pods: BTreeMap<PodUid, Vec<Block>>,
 }
 
 impl Default for MemoryState {
@@ -266,33 +264,6 @@ impl MemoryState {
             (table.reserved, table.free) = (reserved, free);
         }
     }
-
-    /// The contents of the state file.
-    #[must_use]
-    pub fn to_checkpoint(&self) -> MemoryCheckpoint<'_> {
-        let node = |node: &NodeMemory| (i64::from(node.id), Some(self.node_record(node)));
-        let entries = self.blocks.iter().map(|(pod, containers)| {
-            let containers = containers.iter().map(|(name, blocks)| (Cow::from(name), records(blocks)));
-            (Cow::from(&pod.0), Some(containers.collect()))
-        });
-        MemoryCheckpoint {
-            nodes: Some(self.nodes.iter().map(node).collect()),
-            entries: Some(entries.collect()),
-            pods: Some(self.pods.iter().map(|(pod, blocks)| (Cow::from(&pod.0), records(blocks))).collect()),
-        }
-    }
-
-    fn node_record(&self, node: &NodeMemory) -> NodeRecord<'_> {
-        let tables = self.kinds.iter().enumerate().filter_map(|(index, kind)| {
-            let table = node.table(index)?;
-            Some((Cow::from(kind.as_str()), Some(table.to_record())))
-        });
-        NodeRecord {
-            assignments: i64::try_from(node.assignments).unwrap_or(i64::MAX),
-            tables: Some(tables.collect()),
-            cells: Some(ids(node.group)),
-        }
-    }
 }
 
 impl NodeMemory {
@@ -312,31 +283,6 @@ impl MemoryTable {
         let allocatable = total.wrapping_sub(system_reserved).wrapping_sub(in_pages);
         Self { total, system_reserved, allocatable, reserved: 0, free: allocatable }
     }
-
-    const fn to_record(self) -> TableRecord {
-        TableRecord {
-            total: self.total,
-            system_reserved: self.system_reserved,
-            allocatable: self.allocatable,
-            reserved: self.reserved,
-            free: self.free,
-        }
-    }
-}
-
-impl Block {
-    fn to_record(&self) -> RecordedBlock<'_> {
-        RecordedBlock { affinity: Some(ids(self.nodes)), kind: Cow::from(self.kind.as_str()), size: self.bytes }
-    }
-}
-
-/// A list of the state file; an empty one is `null` there.
-fn records(blocks: &[Block]) -> Option<Vec<RecordedBlock<'_>>> {
-    (!blocks.is_empty()).then(|| blocks.iter().map(Block::to_record).collect())
-}
-
-fn ids(nodes: NumaMask) -> Vec<i64> {
-    nodes.iter().map(i64::from).collect()
 }
 
 fn set(tables: &mut [Option<MemoryTable>], kinds: &[ResourceName], kind: &ResourceName, table: MemoryTable) {
