@@ -2,9 +2,9 @@
 //! the current one byte for byte.
 //!
 //! A file is one JSON object. Its checksum is not over the JSON but over a dump of the Go structure behind it
-//! ([`dump`]), and its errors are those of Go's JSON decoder ([`json`], [`decode`]), because they end in the message that
-//! the operator reads. Which layouts are tried, in which order and under which names they are hashed, is in [`cpu`]
-//! and [`memory`]. Where the bytes lie, and how they reach the disk, is no matter of this room.
+//! (`dump`), and its errors are those of Go's JSON decoder (`json`, `decode`), because they end in the message that
+//! the operator reads. Which layouts are tried, in which order and under which names they are hashed, is in `cpu`
+//! and `memory`. Where the bytes lie, and how they reach the disk, is no matter of this room.
 
 mod cpu;
 mod decode;

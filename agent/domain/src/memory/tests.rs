@@ -10,8 +10,9 @@ use rand::{Rng as _, SeedableRng as _};
 use super::*;
 use crate::checkpoint::{self, Layout};
 use crate::quantity::Quantity;
+use crate::reserved_memory::MemoryReservation;
 use crate::topology::{CpuInfo, HugePages, NumaNode};
-use crate::workload::Resources;
+use crate::workload::{ResourceName, Resources};
 
 const GIB: u64 = 1 << 30;
 
