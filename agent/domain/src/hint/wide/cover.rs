@@ -9,11 +9,17 @@
 //! set found is the smallest by number. Along a branch it carries every way to deal out the nodes left out so far,
 //! reduced to what each way leaves in the bins; a way that leaves no bin fuller than another does is dropped. Equal nodes
 //! lead to equal bins, so on real machines there are few ways. A branch is cut when no way remains, or when none can
-//! take as many further nodes as must still be left out.
+//! take as many further nodes as must still be left out. It is over as soon as the lowest nodes can simply stay and all
+//! others be dealt out greedily, since no set is smaller.
+//!
+//! The number of ways has a limit ([`PATIENCE`]), which only adversarial amounts reach; what was found until then counts.
 
 use std::collections::BTreeSet;
 
 use crate::hint::{Bound, Demand, MaskOrder, NumaMask};
+
+/// Ways that are looked at before the search gives up: about a second.
+const PATIENCE: usize = 1_000_000;
 
 /// A resource that can leave nodes out.
 pub(super) struct Bin<'a> {
@@ -51,6 +57,8 @@ pub(super) struct Cover<'a> {
     /// `cheapest[bound][i]`: what the nodes among the first `i` cost in this bound that cost least, as running sums.
     cheapest: Vec<Vec<Vec<u64>>>,
     failed: BTreeSet<(usize, usize, Vec<Way>)>,
+    /// Ways that may still be looked at.
+    patience: usize,
     best: Option<(NumaMask, u64)>,
 }
 
@@ -70,7 +78,7 @@ impl<'a> Cover<'a> {
             }
         }
         let ways = vec![Way { slack, left_out: vec![NumaMask::EMPTY; bins.len()] }];
-        let mut search = Self { bins, nodes, order, cheapest, failed: BTreeSet::new(), best: None };
+        let mut search = Self { bins, nodes, order, cheapest, failed: BTreeSet::new(), patience: PATIENCE, best: None };
         let end = search.nodes.len();
         search.descend(NumaMask::EMPTY, end, count as usize, ways);
         search.best.map(|(mask, _)| mask)
@@ -88,8 +96,13 @@ impl<'a> Cover<'a> {
         {
             return false;
         }
-        if !ways.iter().any(|way| self.may_take(way, end, end - count)) {
+        if self.patience == 0 || !ways.iter().any(|way| self.may_take(way, end, end - count)) {
             return false;
+        }
+        self.patience = self.patience.saturating_sub(ways.len());
+        if self.order == MaskOrder::Narrowest && ways.iter().take(2).any(|way| self.takes_greedily(way, count..end)) {
+            let rest = self.nodes.iter().take(count).fold(0, |mask, node| mask | 1 << node);
+            return self.accept(NumaMask(kept.0 | rest));
         }
         let state = (end, count, ways);
         if self.order == MaskOrder::Narrowest && self.failed.contains(&state) {
@@ -145,24 +158,41 @@ impl<'a> Cover<'a> {
         places >= count
     }
 
-    /// Every way to leave out one more node.
-    fn leave_out(&self, node: u32, ways: &[Way]) -> Vec<Way> {
-        let mut next = Vec::new();
-        for way in ways {
-            let mut at = 0;
-            for (index, bin) in self.bins.iter().enumerate() {
-                let bounds = at..at + bin.bounds.len();
-                at = bounds.end;
-                let Some(way_on) = self.leave_out_of(node, way, index, bounds.clone()) else { continue };
-                let free = way_on.slack == way.slack;
-                next.push(way_on);
-                if free && !bin.spanning {
-                    // Nothing is better than leaving it out for nothing.
-                    break;
-                }
+    /// True if all these nodes can be left out by giving each to the first bin that takes it for nothing, or else to the
+    /// one that has the most to spare.
+    fn takes_greedily(&self, way: &Way, positions: std::ops::Range<usize>) -> bool {
+        let mut way = way.clone();
+        for node in self.nodes.get(positions).unwrap_or_default() {
+            let mut options = self.ways_to_leave_out(*node, &way);
+            // Of equally good options the last one is taken: spare amounts compare as lists.
+            options.sort_by_cached_key(|option| option.slack.iter().copied().min().unwrap_or(0));
+            match options.pop() {
+                Some(option) => way = option,
+                None => return false,
             }
         }
-        undominated(next)
+        true
+    }
+
+    /// Every way to leave out one more node.
+    fn leave_out(&self, node: u32, ways: &[Way]) -> Vec<Way> {
+        undominated(ways.iter().flat_map(|way| self.ways_to_leave_out(node, way)).collect())
+    }
+
+    /// Each bin that can leave a node out, unless one can do so for nothing: nothing is better than that.
+    fn ways_to_leave_out(&self, node: u32, way: &Way) -> Vec<Way> {
+        let mut next = Vec::new();
+        let mut at = 0;
+        for (index, bin) in self.bins.iter().enumerate() {
+            let bounds = at..at + bin.bounds.len();
+            at = bounds.end;
+            let Some(option) = self.leave_out_of(node, way, index, bounds) else { continue };
+            if option.slack == way.slack && !bin.spanning {
+                return vec![option];
+            }
+            next.push(option);
+        }
+        next
     }
 
     /// One bin leaves a node out, if it can.

@@ -7,10 +7,15 @@
 //! satisfy every part). States that failed are remembered by what they still need, so that machines of equal nodes, the
 //! usual ones, are searched once per number of nodes and not once per set. With distances the search goes on after the
 //! first set and cuts what cannot come closer than the best one.
+//!
+//! The number of picks has a limit ([`PATIENCE`]), which only adversarial amounts reach; what was found until then counts.
 
 use std::collections::BTreeSet;
 
 use crate::hint::{Bound, MaskOrder, NumaMask};
+
+/// Picks that are tried before the search gives up: about a second.
+const PATIENCE: usize = 2_000_000;
 
 /// What the nodes of the set must satisfy.
 #[derive(Clone)]
@@ -42,7 +47,16 @@ impl Subsets<'_> {
         // by its largest weights, so there nothing fails.
         let plain = filter.is_none() && self.bounds.iter().all(|bound| bound.spanning.is_empty());
         let remember = plain && self.bounds.len() > 1 && self.order == MaskOrder::Narrowest;
-        let mut search = Search { subsets: self, nodes, sums, filter, failed: BTreeSet::new(), remember, best: None };
+        let mut search = Search {
+            subsets: self,
+            nodes,
+            sums,
+            filter,
+            failed: BTreeSet::new(),
+            remember,
+            patience: PATIENCE,
+            best: None,
+        };
         let end = search.nodes.len();
         search.descend(NumaMask::EMPTY, end, size, &needs);
         search.best.map(|(mask, _)| mask)
@@ -129,6 +143,8 @@ struct Search<'a> {
     /// States without any set: how many nodes there are to choose from, how many to choose, and what they must have.
     failed: BTreeSet<(usize, usize, Vec<u64>)>,
     remember: bool,
+    /// Picks that may still be tried.
+    patience: usize,
     /// The best set and its distance sum (0 without distances).
     best: Option<(NumaMask, u64)>,
 }
@@ -147,6 +163,10 @@ impl Search<'_> {
         let lowest = self.nodes.iter().rposition(|node| missing.contains(*node)).unwrap_or(0).max(count - 1);
         for pick in lowest..end {
             let Some(node) = self.nodes.get(pick).copied() else { break };
+            if self.patience == 0 {
+                return true;
+            }
+            self.patience -= 1;
             let rest: Vec<u64> =
                 self.sums.iter().zip(needs).map(|(sum, need)| need.saturating_sub(sum.weight(pick))).collect();
             let reachable = self.sums.iter().zip(&rest).all(|(sum, need)| sum.most(pick, count - 1) >= *need);
