@@ -12,8 +12,8 @@ use super::NumaMask;
 pub struct Distances {
     /// 64 columns per row, rows up to the highest node.
     cells: Vec<u32>,
-    /// Smallest distance between two different nodes.
-    nearest: u32,
+    /// For each node, running sums of its ways to the others, the nearest first; laid out as `cells`.
+    nearest: Vec<u64>,
 }
 
 /// Columns of one row of [`Distances`].
@@ -41,10 +41,8 @@ impl Distances {
                 }
             }
         }
-        let mut distances = Self { cells, nearest: 0 };
-        let pairs = nodes.iter().flat_map(|from| nodes.iter().map(move |to| (from, to)));
-        let apart = pairs.filter(|(from, to)| from != to).map(|(from, to)| distances.between(from, to));
-        distances.nearest = apart.min().unwrap_or(0);
+        let mut distances = Self { cells, nearest: Vec::new() };
+        distances.nearest = distances.nearest(nodes);
         distances
     }
 
@@ -62,18 +60,45 @@ impl Distances {
         mask.iter().map(|from| mask.iter().map(|to| u64::from(self.between(from, to))).sum::<u64>()).sum()
     }
 
-    /// A sum that no set reaches from below which consists of `chosen` and `count` of `others`.
+    /// Both ways between two nodes.
+    pub(crate) fn way(&self, a: u32, b: u32) -> u64 {
+        u64::from(self.between(a, b)) + u64::from(self.between(b, a))
+    }
+
+    /// What `count` more nodes at least add to a [`sum`](Self::sum). `others` are the nodes to choose from, each with
+    /// its ways to what is chosen already.
     ///
-    /// Each further node costs at least its distance to itself and, both ways, to what is chosen; among one another,
-    /// further nodes cost at least the smallest distance of the machine.
-    #[must_use]
-    pub fn least_sum(&self, chosen: NumaMask, others: &[u32], count: usize) -> u64 {
-        let way = |a, b| u64::from(self.between(a, b)) + u64::from(self.between(b, a));
-        let cost = |node: u32| u64::from(self.between(node, node)) + chosen.iter().map(|c| way(node, c)).sum::<u64>();
-        let mut costs: Vec<u64> = others.iter().map(|node| cost(*node)).collect();
-        costs.sort_unstable();
-        let among = (count * count.saturating_sub(1)) as u64 * u64::from(self.nearest);
-        self.sum(chosen) + costs.iter().take(count).sum::<u64>() + among
+    /// Each node costs its distance to itself, its ways to what is chosen, and half of its ways to the other new nodes,
+    /// which are at best those nearest to it on the whole machine.
+    pub(crate) fn least_more(&self, others: impl Iterator<Item = (u32, u64)>, count: usize) -> u64 {
+        let Some(last) = count.checked_sub(1) else { return 0 };
+        let cost = |(node, ways): (u32, u64)| {
+            let near = self.nearest.get(node as usize * COLUMNS + last).copied().unwrap_or(0);
+            2 * (u64::from(self.between(node, node)) + ways) + near
+        };
+        let mut costs: Vec<u64> = others.map(cost).collect();
+        if costs.len() > count {
+            costs.select_nth_unstable(last);
+        }
+        costs.iter().take(count).sum::<u64>() / 2
+    }
+
+    /// For each node, the running sums of its ways to the other nodes, the nearest first.
+    fn nearest(&self, nodes: NumaMask) -> Vec<u64> {
+        let mut nearest = vec![0; self.cells.len()];
+        for node in nodes.iter() {
+            let mut ways: Vec<u64> =
+                nodes.iter().filter(|other| *other != node).map(|other| self.way(node, other)).collect();
+            ways.sort_unstable();
+            let mut sum = 0;
+            for (more, way) in ways.iter().enumerate() {
+                sum += way;
+                if let Some(cell) = nearest.get_mut(node as usize * COLUMNS + more + 1) {
+                    *cell = sum;
+                }
+            }
+        }
+        nearest
     }
 }
 

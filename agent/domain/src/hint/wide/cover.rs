@@ -12,14 +12,15 @@
 //! take as many further nodes as must still be left out. It is over as soon as the lowest nodes can simply stay and all
 //! others be dealt out greedily, since no set is smaller.
 //!
-//! The number of ways has a limit ([`PATIENCE`]), which only adversarial amounts reach; what was found until then counts.
+//! The number of ways has a limit ([`PATIENCE`]), which adversarial amounts reach, and sets of a dozen nodes and more
+//! where distances must be compared; what was found until then counts.
 
 use std::collections::BTreeSet;
 
 use crate::hint::{Bound, Demand, MaskOrder, NumaMask};
 
-/// Ways that are looked at before the search gives up: about a second.
-const PATIENCE: usize = 1_000_000;
+/// Ways that are looked at before the search gives up: about half a second. One costs ten times as much with distances.
+const PATIENCE: usize = 100_000;
 
 /// A resource that can leave nodes out.
 pub(super) struct Bin<'a> {
@@ -59,7 +60,9 @@ pub(super) struct Cover<'a> {
     failed: BTreeSet<(usize, usize, Vec<Way>)>,
     /// Ways that may still be looked at.
     patience: usize,
-    best: Option<(NumaMask, u64)>,
+    best: Option<NumaMask>,
+    /// With distances: sums that count from now on.
+    closer_than: u64,
 }
 
 impl<'a> Cover<'a> {
@@ -77,11 +80,21 @@ impl<'a> Cover<'a> {
                 cheapest.push(if bin.spanning { Vec::new() } else { cheapest_first(bin, bound, &nodes) });
             }
         }
-        let ways = vec![Way { slack, left_out: vec![NumaMask::EMPTY; bins.len()] }];
-        let mut search = Self { bins, nodes, order, cheapest, failed: BTreeSet::new(), patience: PATIENCE, best: None };
+        let whole = Way { slack, left_out: vec![NumaMask::EMPTY; bins.len()] };
+        let mut search = Self {
+            bins,
+            nodes,
+            order,
+            cheapest,
+            failed: BTreeSet::new(),
+            patience: if order == MaskOrder::Narrowest { PATIENCE } else { PATIENCE / 10 },
+            best: None,
+            closer_than: u64::MAX,
+        };
+        let start = search.neighbourhood(&whole, count as usize);
         let end = search.nodes.len();
-        search.descend(NumaMask::EMPTY, end, count as usize, ways);
-        search.best.map(|(mask, _)| mask)
+        search.descend(NumaMask::EMPTY, end, count as usize, vec![whole]);
+        search.best.or(start)
     }
 
     /// Decides on the first `end` nodes, of which `count` stay. True if the search is over.
@@ -90,19 +103,23 @@ impl<'a> Cover<'a> {
             let rest = self.nodes.iter().take(end).fold(0, |mask, node| mask | 1 << node);
             return self.accept(NumaMask(kept.0 | rest));
         }
-        let below = self.nodes.get(..end).unwrap_or_default();
-        if let (MaskOrder::Closest(distances), Some((_, best))) = (self.order, self.best)
-            && distances.least_sum(kept, below, count) >= best
-        {
+        let least = self.least_sum(kept, end, count);
+        if least >= self.closer_than || self.patience == 0 {
             return false;
         }
-        if self.patience == 0 || !ways.iter().any(|way| self.may_take(way, end, end - count)) {
+        if !ways.iter().any(|way| self.may_take(way, end, end - count)) {
             return false;
         }
         self.patience = self.patience.saturating_sub(ways.len());
-        if self.order == MaskOrder::Narrowest && ways.iter().take(2).any(|way| self.takes_greedily(way, count..end)) {
-            let rest = self.nodes.iter().take(count).fold(0, |mask, node| mask | 1 << node);
-            return self.accept(NumaMask(kept.0 | rest));
+        // No set of this branch has a smaller number than the one that keeps the lowest nodes.
+        let (lowest, others) = self.nodes.get(..end).unwrap_or_default().split_at_checked(count).unwrap_or_default();
+        let lowest = NumaMask(lowest.iter().fold(kept.0, |mask, node| mask | 1 << node));
+        let closest = match self.order {
+            MaskOrder::Narrowest => true,
+            MaskOrder::Closest(distances) => distances.sum(lowest) == least,
+        };
+        if closest && ways.iter().take(2).any(|way| self.takes_greedily(way, others)) {
+            return self.accept(lowest);
         }
         let state = (end, count, ways);
         if self.order == MaskOrder::Narrowest && self.failed.contains(&state) {
@@ -125,19 +142,42 @@ impl<'a> Cover<'a> {
     fn accept(&mut self, mask: NumaMask) -> bool {
         match self.order {
             MaskOrder::Narrowest => {
-                self.best = Some((mask, 0));
+                self.best = Some(mask);
                 true
             }
             MaskOrder::Closest(distances) => {
                 let sum = distances.sum(mask);
-                let known = self.best;
                 // The search comes by smaller numbers first, so an equal sum is no improvement.
-                if known.is_none_or(|(_, best)| sum < best) {
-                    self.best = Some((mask, sum));
+                if sum < self.closer_than {
+                    self.best = Some(mask);
+                    self.closer_than = sum;
                 }
                 false
             }
         }
+    }
+
+    /// A distance sum that no way to keep `count` of the first `end` nodes falls below; 0 without distances.
+    fn least_sum(&self, kept: NumaMask, end: usize, count: usize) -> u64 {
+        let MaskOrder::Closest(distances) = self.order else { return 0 };
+        let ways = |node: u32| kept.iter().map(|other| distances.way(node, other)).sum();
+        let below = self.nodes.iter().take(end).map(|node| (*node, ways(*node)));
+        distances.sum(kept) + distances.least_more(below, count)
+    }
+
+    /// With distances, a set that is probably close: for each node, those nearest to it, if the others can be left out.
+    fn neighbourhood(&mut self, whole: &Way, count: usize) -> Option<NumaMask> {
+        let MaskOrder::Closest(distances) = self.order else { return None };
+        let around = |centre: &u32| {
+            let mut nodes = self.nodes.clone();
+            nodes.sort_by_key(|node| (distances.way(*centre, *node), *node));
+            let others = nodes.split_off(count.min(nodes.len()));
+            let mask: NumaMask = nodes.into_iter().collect();
+            self.takes_greedily(whole, &others).then(|| (distances.sum(mask), mask))
+        };
+        let (sum, mask) = self.nodes.iter().filter_map(around).min()?;
+        self.closer_than = sum + 1;
+        Some(mask)
     }
 
     /// False if the bins of this way certainly cannot take `count` of the first `end` nodes.
@@ -160,9 +200,9 @@ impl<'a> Cover<'a> {
 
     /// True if all these nodes can be left out by giving each to the first bin that takes it for nothing, or else to the
     /// one that has the most to spare.
-    fn takes_greedily(&self, way: &Way, positions: std::ops::Range<usize>) -> bool {
+    fn takes_greedily(&self, way: &Way, nodes: &[u32]) -> bool {
         let mut way = way.clone();
-        for node in self.nodes.get(positions).unwrap_or_default() {
+        for node in nodes {
             let mut options = self.ways_to_leave_out(*node, &way);
             // Of equally good options the last one is taken: spare amounts compare as lists.
             options.sort_by_cached_key(|option| option.slack.iter().copied().min().unwrap_or(0));

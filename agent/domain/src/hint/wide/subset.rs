@@ -5,17 +5,20 @@
 //! is found is the smallest. A branch is cut when the largest weights below the last picked node cannot reach what is
 //! still needed, for any sum, or for all sums together (each scaled by its need: what fails the scaled total cannot
 //! satisfy every part). States that failed are remembered by what they still need, so that machines of equal nodes, the
-//! usual ones, are searched once per number of nodes and not once per set. With distances the search goes on after the
-//! first set and cuts what cannot come closer than the best one.
+//! usual ones, are searched once per number of nodes and not once per set.
 //!
-//! The number of picks has a limit ([`PATIENCE`]), which only adversarial amounts reach; what was found until then counts.
+//! With distances the search goes on after the first set, and cuts what cannot come closer than the best one. It starts
+//! from a good set ([`neighbourhood`]), of which only the distance sum is used: among equally close sets the first counts.
+//!
+//! The number of picks has a limit ([`PATIENCE`]), which adversarial amounts reach, and sets of a dozen nodes and more
+//! where distances must be compared; what was found until then counts.
 
 use std::collections::BTreeSet;
 
 use crate::hint::{Bound, MaskOrder, NumaMask};
 
-/// Picks that are tried before the search gives up: about a second.
-const PATIENCE: usize = 2_000_000;
+/// Picks that are tried before the search gives up: about half a second. A pick costs ten times as much with distances.
+const PATIENCE: usize = 500_000;
 
 /// What the nodes of the set must satisfy.
 #[derive(Clone)]
@@ -54,12 +57,15 @@ impl Subsets<'_> {
             filter,
             failed: BTreeSet::new(),
             remember,
-            patience: PATIENCE,
+            patience: if self.order == MaskOrder::Narrowest { PATIENCE } else { PATIENCE / 10 },
             best: None,
+            closer_than: u64::MAX,
         };
+        let start = search.neighbourhood(size);
         let end = search.nodes.len();
-        search.descend(NumaMask::EMPTY, end, size, &needs);
-        search.best.map(|(mask, _)| mask)
+        let ways = if start.is_some() { vec![0; end] } else { Vec::new() };
+        search.descend(&Chosen { mask: NumaMask::EMPTY, sum: 0, ways }, end, size, &needs);
+        search.best.or(start)
     }
 
     /// The size of the smallest set; none if even the whole universe does not do.
@@ -145,14 +151,25 @@ struct Search<'a> {
     remember: bool,
     /// Picks that may still be tried.
     patience: usize,
-    /// The best set and its distance sum (0 without distances).
-    best: Option<(NumaMask, u64)>,
+    /// The best set so far.
+    best: Option<NumaMask>,
+    /// With distances: sums that count from now on.
+    closer_than: u64,
+}
+
+/// What has been chosen on a branch.
+struct Chosen {
+    mask: NumaMask,
+    /// Its distance sum; 0 without distances.
+    sum: u64,
+    /// By position: both ways between the node and all chosen ones; empty without distances.
+    ways: Vec<u64>,
 }
 
 impl Search<'_> {
     /// Chooses `count` more nodes out of the first `end`. True if the search is over.
-    fn descend(&mut self, chosen: NumaMask, end: usize, count: usize, needs: &[u64]) -> bool {
-        let missing = NumaMask(self.subsets.required.0 & !chosen.0);
+    fn descend(&mut self, chosen: &Chosen, end: usize, count: usize, needs: &[u64]) -> bool {
+        let missing = NumaMask(self.subsets.required.0 & !chosen.mask.0);
         if missing.len() as usize > count {
             return false;
         }
@@ -170,18 +187,19 @@ impl Search<'_> {
             let rest: Vec<u64> =
                 self.sums.iter().zip(needs).map(|(sum, need)| need.saturating_sub(sum.weight(pick))).collect();
             let reachable = self.sums.iter().zip(&rest).all(|(sum, need)| sum.most(pick, count - 1) >= *need);
-            let next = NumaMask(chosen.0 | 1 << node);
-            if !reachable
-                || self.filter.is_some_and(|filter| !(filter.may)(next))
-                || self.too_far(next, pick, count - 1)
-            {
+            let mask = NumaMask(chosen.mask.0 | 1 << node);
+            if !reachable || self.filter.is_some_and(|filter| !(filter.may)(mask)) {
+                continue;
+            }
+            let next = self.extend(chosen, mask, pick, node);
+            if self.too_far(&next, pick, count - 1) {
                 continue;
             }
             let state = (pick, count - 1, rest);
             if self.remember && self.failed.contains(&state) {
                 continue;
             }
-            if self.descend(next, pick, count - 1, &state.2) {
+            if self.descend(&next, pick, count - 1, &state.2) {
                 return true;
             }
             if self.remember {
@@ -191,31 +209,74 @@ impl Search<'_> {
         false
     }
 
-    fn accept(&mut self, mask: NumaMask) -> bool {
-        if !self.subsets.bounds.iter().all(|bound| bound.holds(mask))
-            || self.filter.is_some_and(|filter| !(filter.is)(mask))
-        {
+    /// The same with one more node.
+    fn extend(&self, chosen: &Chosen, mask: NumaMask, pick: usize, node: u32) -> Chosen {
+        let MaskOrder::Closest(distances) = self.subsets.order else {
+            return Chosen { mask, sum: 0, ways: Vec::new() };
+        };
+        let sum = chosen.sum + u64::from(distances.between(node, node)) + chosen.ways.get(pick).copied().unwrap_or(0);
+        let below = self.nodes.iter().zip(&chosen.ways).take(pick);
+        Chosen { mask, sum, ways: below.map(|(other, way)| way + distances.way(*other, node)).collect() }
+    }
+
+    fn accept(&mut self, chosen: &Chosen) -> bool {
+        if !self.is_acceptable(chosen.mask) {
             return false;
         }
         match self.subsets.order {
             MaskOrder::Narrowest => {
-                self.best = Some((mask, 0));
+                self.best = Some(chosen.mask);
                 true
             }
-            MaskOrder::Closest(distances) => {
-                let sum = distances.sum(mask);
-                if self.best.is_none_or(|(_, best)| sum < best) {
-                    self.best = Some((mask, sum));
+            MaskOrder::Closest(_) => {
+                if chosen.sum < self.closer_than {
+                    self.best = Some(chosen.mask);
+                    self.closer_than = chosen.sum;
                 }
                 false
             }
         }
     }
 
-    /// True if no way to add `count` of the first `end` nodes comes closer than the best set.
-    fn too_far(&self, chosen: NumaMask, end: usize, count: usize) -> bool {
-        let (MaskOrder::Closest(distances), Some((_, best))) = (self.subsets.order, self.best) else { return false };
-        let below = self.nodes.get(..end).unwrap_or_default();
-        distances.least_sum(chosen, below, count) >= best
+    fn is_acceptable(&self, mask: NumaMask) -> bool {
+        mask.is_superset(self.subsets.required)
+            && self.subsets.bounds.iter().all(|bound| bound.holds(mask))
+            && self.filter.is_none_or(|filter| (filter.is)(mask))
+    }
+
+    /// True if no way to add `count` of the first `end` nodes comes closer than what is known.
+    fn too_far(&self, chosen: &Chosen, end: usize, count: usize) -> bool {
+        let MaskOrder::Closest(distances) = self.subsets.order else { return false };
+        if self.closer_than == u64::MAX {
+            return false;
+        }
+        let below = self.nodes.iter().copied().zip(chosen.ways.iter().copied()).take(end);
+        chosen.sum + distances.least_more(below, count) >= self.closer_than
+    }
+
+    /// With distances, a set that is probably close: for each node, its surroundings grow until the fullest nodes in them
+    /// suffice. Sets that are farther need not be looked at.
+    fn neighbourhood(&mut self, size: usize) -> Option<NumaMask> {
+        let MaskOrder::Closest(distances) = self.subsets.order else { return None };
+        let fullness = |position: &usize| self.sums.last().map_or(0, |sum| sum.weight(*position));
+        let node_at = |position: &usize| self.nodes.get(*position).copied().unwrap_or(0);
+        let mut best = None;
+        for centre in &self.nodes {
+            let mut positions: Vec<usize> = (0..self.nodes.len()).collect();
+            positions.sort_by_key(|position| (distances.way(*centre, node_at(position)), *position));
+            let all = positions.len();
+            let radii = (0..usize::BITS).map(|step| (size + (1 << step) - 1).min(all)).take(8);
+            let found = radii.into_iter().find_map(|radius| {
+                let mut inside: Vec<usize> = positions.get(..radius)?.to_vec();
+                inside.sort_by_key(|position| std::cmp::Reverse(fullness(position)));
+                let mask: NumaMask = inside.iter().take(size).map(node_at).collect();
+                self.is_acceptable(mask).then_some(mask)
+            });
+            let found = found.map(|mask| (distances.sum(mask), mask));
+            best = best.into_iter().chain(found).min();
+        }
+        let (sum, mask) = best?;
+        self.closer_than = sum + 1;
+        Some(mask)
     }
 }
