@@ -112,8 +112,9 @@ impl Counts {
 /// `MemFree` of a node's `meminfo` in bytes; `None` if the text has none.
 #[must_use]
 pub fn free_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find(|line| line.contains("MemFree:"))?;
-    decimal(line.split_ascii_whitespace().rev().nth(1)?)?.checked_mul(1024)
+    let (_, amount) = meminfo.lines().find_map(|line| line.split_once("MemFree:"))?;
+    let mut words = amount.split_ascii_whitespace();
+    decimal(words.next()?)?.checked_mul(1024)
 }
 
 /// Digits alone: `u64::from_str` would take a plus sign.
