@@ -4,19 +4,24 @@
 
 mod adopt;
 mod assignment;
+mod config;
 mod explanation;
 mod hints;
 mod managers;
 mod pipeline;
 mod provider;
 mod rejection;
+mod replan;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use assignment::{Assignment, Conflict};
+pub use config::{Extensions, ManagersConfig};
 pub use explanation::{Explanation, MergeExplanation, MergeReason, Provider, ProviderOpinion, ResourceOpinion};
-pub use managers::{Extensions, ManagersConfig, Refused, ResourceManagers, Restored};
+pub use managers::{Refused, ResourceManagers, Restored};
 pub use rejection::{AllocationError, Rejection, RejectionReason, StartError, StartStage};
+pub use replan::{Move, MoveReason, Replan, Stuck, replan};
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use super::{Conflict, ResourceManagers};
 use crate::cpu::NotAdopted;
 use crate::cpuset::CpuSet;
 use crate::hint::NumaMask;
-use crate::workload::Pod;
+use crate::workload::{Container, ContainerKind, Pod};
 
 impl ResourceManagers {
     /// Records that a container of `pod` runs on `cpus` of its own and its memory is bound to `memory_nodes`, and makes
@@ -30,6 +30,11 @@ impl ResourceManagers {
             return Err(Box::new(Conflict::Memory { pod, container, nodes }));
         }
         if !cpus.is_empty() {
+            let twice = self.running_beside(pod, container).intersection(cpus);
+            if !twice.is_empty() {
+                let (pod, container) = (pod.uid.clone(), container.to_owned());
+                return Err(Box::new(Conflict::OwnedBySibling { pod, container, cpus: twice }));
+            }
             self.cpu.adopt(&pod.uid, container, cpus).map_err(|problem| {
                 let (uid, container) = (pod.uid.clone(), container.to_owned());
                 Box::new(match problem {
@@ -48,5 +53,17 @@ impl ResourceManagers {
         }
         self.activate(pod);
         Ok(())
+    }
+
+    /// CPUs of the containers of the pod that run at the same time as this one. Init containers hand their CPUs on, and
+    /// containers of a pod with resources of its own share what the pod has.
+    fn running_beside(&self, pod: &Pod, container: &str) -> CpuSet {
+        let runs_on = |known: &&Container| known.kind != ContainerKind::Init;
+        let mut beside = CpuSet::new();
+        if pod.resources.is_none() && pod.containers.iter().filter(runs_on).any(|known| known.name == container) {
+            let others = pod.containers.iter().filter(runs_on).filter(|known| known.name != container);
+            others.filter_map(|known| self.cpus_of(&pod.uid, &known.name)).for_each(|cpus| beside.insert_all(cpus));
+        }
+        beside
     }
 }

@@ -36,6 +36,16 @@ pub enum Conflict {
         /// The CPUs in question.
         cpus: CpuSet,
     },
+    /// CPUs of another container of the same pod that runs beside this one.
+    #[error("CPUs {cpus} of container {container} of pod {pod} are already owned by another container of the pod")]
+    OwnedBySibling {
+        /// Pod of the container that runs.
+        pod: PodUid,
+        /// The container that runs.
+        container: String,
+        /// The CPUs in question.
+        cpus: CpuSet,
+    },
     /// CPUs that no container may own: reserved, offline, or all CPUs while the CPU policy is `none`.
     #[error("CPUs {cpus} of container {container} of pod {pod} cannot be owned: they are reserved or not online")]
     NotAllocatable {

@@ -3,41 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::config::{cpu_config, gate, memory_config, start_topology};
 use super::explanation::Explanation;
 use super::hints::StoredHints;
 use super::provider::HintProvider;
-use super::{Assignment, Rejection, StartError, StartStage};
+use super::{Assignment, ManagersConfig, Rejection, StartError, StartStage};
 use crate::checkpoint::MemoryCheckpoint;
-use crate::cpu::{CpuConfig, CpuExtensions, CpuGates, CpuManager, CpuReservation, CpuState};
-use crate::cpuset::CpuSet;
+use crate::cpu::{CpuManager, CpuState};
 use crate::device::DeviceManager;
-use crate::hint::{NumaMask, TopologyConfig, TopologyConfigError, TopologyHint, TopologyManager};
-use crate::memory::{Block, MemoryConfig, MemoryManager, OverReserved};
-use crate::reservation::{self, NodeReservation, ReservationError};
-use crate::spec::ResourceManagersSpec;
+use crate::hint::TopologyManager;
+use crate::memory::MemoryManager;
+use crate::reservation::NodeReservation;
 use crate::topology::Machine;
 use crate::workload::{Pod, PodUid};
-
-/// Settings of the managers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ManagersConfig {
-    /// What the kubelet knows.
-    pub kubelet: ResourceManagersSpec,
-    /// What goes beyond the kubelet.
-    pub extensions: Extensions,
-}
-
-/// Abilities that the kubelet does not have. Each is off by default, and changes no decision while it is off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Extensions {
-    /// Machines with up to 64 NUMA nodes, whatever `max-allowable-numa-nodes` says.
-    pub wide_machines: bool,
-    /// Reservations beyond what the machine, or a NUMA node, has are refused at the start. The kubelet computes a huge
-    /// amount of allocatable memory on such a NUMA node, and hands out what does not exist.
-    pub strict_reservations: bool,
-    /// Those of the CPU manager.
-    pub cpu: CpuExtensions,
-}
 
 /// What the managers knew when they last ran.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,7 +40,7 @@ pub struct Refused {
 /// The managers and everything they have given out. A clone is a transaction: change it, then keep or drop it.
 #[derive(Debug, Clone)]
 pub struct ResourceManagers {
-    config: Arc<ManagersConfig>,
+    pub(super) config: Arc<ManagersConfig>,
     pub(super) topology: TopologyManager,
     pub(super) devices: DeviceManager,
     pub(super) cpu: CpuManager,
@@ -71,7 +49,7 @@ pub struct ResourceManagers {
     /// Gate `PodLevelResourceManagers`.
     pub(super) pod_level: bool,
     /// Pods that are active: only they keep anything.
-    active: BTreeMap<PodUid, Arc<Pod>>,
+    pub(super) active: BTreeMap<PodUid, Arc<Pod>>,
     /// False until what a restored state has beyond the active pods has been taken back.
     settled: bool,
 }
@@ -211,127 +189,6 @@ impl ResourceManagers {
         }
     }
 
-    /// CPUs of every container without exclusive CPUs; all online CPUs under policy `none`.
-    #[must_use]
-    pub fn shared_cpus(&self) -> &CpuSet {
-        if self.cpu.is_static() { &self.cpu.state().default_cpu_set } else { self.cpu.machine().online() }
-    }
-
-    /// CPUs that no container may own; empty under policy `none`.
-    #[must_use]
-    pub fn reserved_cpus(&self) -> &CpuSet {
-        self.cpu.reserved()
-    }
-
-    /// CPUs that containers may own; empty under policy `none`.
-    #[must_use]
-    pub fn allocatable_cpus(&self) -> CpuSet {
-        self.cpu.allocatable()
-    }
-
-    /// Exclusive CPUs of a container; absent if it runs on the shared CPUs.
-    #[must_use]
-    pub fn cpus_of(&self, pod: &PodUid, container: &str) -> Option<&CpuSet> {
-        self.cpu.state().cpus_of(pod, container)
-    }
-
-    /// NUMA nodes of a container's memory; absent if it may use all nodes.
-    #[must_use]
-    pub fn memory_nodes_of(&self, pod: &PodUid, container: &str) -> Option<NumaMask> {
-        self.memory.nodes_of(pod, container)
-    }
-
-    /// Memory of a container, block by block; none if it may use all nodes.
-    #[must_use]
-    pub fn memory_of(&self, pod: &PodUid, container: &str) -> &[Block] {
-        self.memory.state().blocks_of(pod, container).unwrap_or_default()
-    }
-
-    /// The merged hint that a container was admitted with.
-    #[must_use]
-    pub fn hint_of(&self, pod: &PodUid, container: &str) -> Option<TopologyHint> {
-        self.hints.of(pod, container)
-    }
-
-    /// Pods that are active.
-    #[must_use]
-    pub fn active(&self) -> &BTreeMap<PodUid, Arc<Pod>> {
-        &self.active
-    }
-
-    /// The machine.
-    #[must_use]
-    pub fn machine(&self) -> &Arc<Machine> {
-        self.cpu.machine()
-    }
-
-    /// The settings.
-    #[must_use]
-    pub fn config(&self) -> &ManagersConfig {
-        &self.config
-    }
-
-    /// The CPU manager.
-    #[must_use]
-    pub const fn cpu(&self) -> &CpuManager {
-        &self.cpu
-    }
-
-    /// The topology manager.
-    #[must_use]
-    pub const fn topology(&self) -> &TopologyManager {
-        &self.topology
-    }
-
-    /// The memory manager.
-    #[must_use]
-    pub const fn memory(&self) -> &MemoryManager {
-        &self.memory
-    }
-
-    /// The devices that the kubelet tells of.
-    #[must_use]
-    pub const fn devices(&self) -> &DeviceManager {
-        &self.devices
-    }
-
-    /// The same, to be told of devices and their owners.
-    pub const fn devices_mut(&mut self) -> &mut DeviceManager {
-        &mut self.devices
-    }
-
-    /// What every container has that owns CPUs or is bound to NUMA nodes, by pod and name.
-    pub fn assignments(&self) -> impl Iterator<Item = Assignment> {
-        let with_cpus = self.cpu.state().iter().map(|(pod, container, _)| (pod, container));
-        let with_memory = self.memory.state().iter().map(|(pod, container, _)| (pod, container));
-        let holders: BTreeSet<(&PodUid, &str)> = with_cpus.chain(with_memory).collect();
-        holders.into_iter().map(|(pod, container)| self.assignment(pod, container))
-    }
-
-    /// The same for one pod.
-    #[must_use]
-    pub fn assignments_of(&self, pod: &PodUid) -> Vec<Assignment> {
-        self.holders_of(pod).into_iter().map(|container| self.assignment(pod, container)).collect()
-    }
-
-    /// Containers of a pod that own CPUs or are bound to NUMA nodes.
-    fn holders_of(&self, pod: &PodUid) -> BTreeSet<&str> {
-        let with_cpus = self.cpu.state().assignments.get(pod).into_iter().flat_map(BTreeMap::keys);
-        with_cpus.map(String::as_str).chain(self.memory.state().containers_of(pod)).collect()
-    }
-
-    /// What a container has.
-    fn assignment(&self, pod: &PodUid, container: &str) -> Assignment {
-        Assignment {
-            pod: pod.clone(),
-            container: container.to_owned(),
-            cpus: self.cpus_of(pod, container).cloned(),
-            memory_nodes: self.memory_nodes_of(pod, container),
-            memory: self.memory_of(pod, container).to_vec(),
-            hint: self.hint_of(pod, container),
-        }
-    }
-
     /// The providers in the order in which they are asked: devices, CPU, memory.
     pub(super) fn ask<T>(&self, ask: impl Fn(&dyn HintProvider) -> T) -> [T; 3] {
         [ask(&self.devices), ask(&self.cpu), ask(&self.memory)]
@@ -341,53 +198,4 @@ impl ResourceManagers {
     pub(super) fn providers_mut(&mut self) -> [&mut dyn HintProvider; 3] {
         [&mut self.devices, &mut self.cpu, &mut self.memory]
     }
-}
-
-/// Checks the topology settings against the machine.
-fn start_topology(machine: &Machine, config: &ManagersConfig) -> Result<TopologyManager, TopologyConfigError> {
-    let or_default = |text: &str, default: &str| if text.is_empty() { default.to_owned() } else { text.to_owned() };
-    let topology = TopologyConfig {
-        policy: or_default(&config.kubelet.topology_manager_policy, "none"),
-        scope: or_default(&config.kubelet.topology_manager_scope, "container"),
-        options: config.kubelet.topology_manager_policy_options.clone(),
-        wide_machines: config.extensions.wide_machines.then_some(64),
-    };
-    let nodes: Vec<(u32, &[u32])> = machine.nodes().iter().map(|node| (node.id, node.distances.as_slice())).collect();
-    TopologyManager::new(&topology, &nodes)
-}
-
-/// A feature gate, or what it is if nobody says otherwise.
-fn gate(config: &ManagersConfig, name: &str, default: bool) -> bool {
-    config.kubelet.feature_gates.get(name).copied().unwrap_or(default)
-}
-
-/// The CPU settings, with the reservation.
-fn cpu_config(config: &ManagersConfig, reservation: CpuReservation) -> CpuConfig {
-    let kubelet = &config.kubelet;
-    let policy = if kubelet.cpu_manager_policy.is_empty() { "none" } else { &kubelet.cpu_manager_policy };
-    CpuConfig {
-        policy: policy.to_owned(),
-        options: kubelet.cpu_manager_policy_options.clone(),
-        single_numa_node: kubelet.topology_manager_policy == "single-numa-node",
-        reservation,
-        extensions: config.extensions.cpu,
-        gates: CpuGates {
-            alpha_options: gate(config, "CPUManagerPolicyAlphaOptions", false),
-            beta_options: gate(config, "CPUManagerPolicyBetaOptions", true),
-            pod_level: gate(config, "PodLevelResourceManagers", false),
-        },
-    }
-}
-
-/// The memory settings, with the reservation.
-fn memory_config(config: &ManagersConfig, reservation: &NodeReservation) -> Result<MemoryConfig, ReservationError> {
-    let kubelet = &config.kubelet;
-    let policy = if kubelet.memory_manager_policy.is_empty() { "None" } else { &kubelet.memory_manager_policy };
-    Ok(MemoryConfig {
-        policy: policy.to_owned(),
-        reserved: reservation::memory_reservations(&kubelet.reserved_memory)?,
-        node_reservation: reservation.amounts.clone(),
-        pod_level: gate(config, "PodLevelResourceManagers", false),
-        over_reserved: if config.extensions.strict_reservations { OverReserved::Refused } else { OverReserved::Wraps },
-    })
 }

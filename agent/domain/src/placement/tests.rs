@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod promises;
+mod random;
+mod replan;
 mod wide;
 
 use std::collections::BTreeMap;
