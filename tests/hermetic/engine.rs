@@ -173,6 +173,20 @@ async fn a_write_that_does_not_take_effect_is_an_error_not_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_up_during_a_pass_is_no_failure_and_is_done_at_once() {
+    let mut bench = Bench::start(ToyNode::default());
+    bench.wish(1, &[("a", "1"), ("b", "2")]);
+    bench.until("converged", |report| report.state == State::Converged).await;
+    *bench.node.meddling.lock().unwrap() = Some(("a".into(), "b".into(), "7".into()));
+    let before = tokio::time::Instant::now();
+    bench.wish(2, &[("a", "3"), ("b", "2")]);
+    let report = bench.until("both", |report| report.generation == 2 && report.totals.steps_done == 4).await;
+    assert_eq!((report.state, report.totals.failed_passes), (State::Converged, 0));
+    assert_eq!(bench.value("b").as_deref(), Some("2"));
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn events_without_drift_are_met_at_a_bounded_rate() {
     let mut bench = Bench::start(ToyNode::default());
     bench.wish(1, &[("a", "1")]);

@@ -25,6 +25,9 @@ const DRIFT_GAP: Duration = Duration::from_millis(10);
 /// The gap grows to this while events keep coming although nothing has drifted.
 const LONGEST_DRIFT_GAP: Duration = Duration::from_secs(1);
 
+/// Further passes of a command that acts once, while the node changes under it.
+const MORE_PASSES: u32 = 3;
+
 /// The specification in force and its number.
 #[derive(Debug, Clone)]
 pub struct SpecInForce {
@@ -57,7 +60,7 @@ pub trait Held: Send + Sync {
     fn run(self: Box<Self>, context: Context) -> Pin<Box<dyn Future<Output = ()> + Send>>;
     /// Plans without a change.
     fn preview<'a>(&'a self, spec: &'a NodeSpec) -> Pin<Box<dyn Future<Output = Result<Preview, Error>> + Send + 'a>>;
-    /// One pass, for commands that act once.
+    /// One pass, for commands that act once; a few more while the node changes meanwhile.
     fn settle<'a>(
         &'a self,
         spec: &'a NodeSpec,
@@ -91,9 +94,19 @@ impl<S: Subsystem> Held for Holder<S> {
         spec: &'a NodeSpec,
         cancel: &'a CancellationToken,
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
-        Box::pin(
-            pass::run(&self.0, S::desired(spec), |_| false, cancel).instrument(info_span!("pass", subsystem = S::NAME)),
-        )
+        let settle = async move {
+            let mut outcome = pass::run(&self.0, S::desired(spec), |_| false, cancel).await;
+            for _ in 0..MORE_PASSES {
+                if !outcome.again {
+                    break;
+                }
+                let before = std::mem::take(&mut outcome.steps);
+                outcome = pass::run(&self.0, S::desired(spec), |_| false, cancel).await;
+                outcome.steps.splice(0..0, before);
+            }
+            outcome
+        };
+        Box::pin(settle.instrument(info_span!("pass", subsystem = S::NAME)))
     }
 }
 
@@ -187,6 +200,7 @@ impl<S: Subsystem> Runner<S> {
             self.context.drift.watch(S::NAME, &outcome.watches);
         }
         let retry = match outcome.class() {
+            None if outcome.again => Some(self.backoff.failed()),
             None => {
                 self.backoff.succeeded();
                 None

@@ -29,6 +29,9 @@ pub struct Outcome {
     pub objects: Vec<ObjectReport>,
     /// Where the kernel announces changes.
     pub watches: Vec<Watch>,
+    /// More is wanted than the first plan knew: the node changed meanwhile (a container came), or a step turned out to
+    /// be refused and those after it were not begun. No failure, but another pass is due.
+    pub again: bool,
     /// Failures with their class; empty: the pass succeeded.
     pub failures: Vec<Failure>,
 }
@@ -109,15 +112,20 @@ pub async fn run<S: Subsystem>(
         conclude::<S>(&mut outcome, desired, &observed, plan);
         return outcome;
     }
-    let failed = apply(subsystem, &plan, cancel, &mut outcome).await;
+    apply(subsystem, &plan, cancel, &mut outcome).await;
     match subsystem.observe(desired).await {
         Ok(observed) => {
             let rest = without_held(S::plan(desired, &observed), &holds, &mut Vec::new());
-            let stayed: Vec<String> = rest.steps().map(ToString::to_string).filter(|s| !failed.contains(s)).collect();
-            // After a failure later stages were not begun, so what they wanted is still wanted.
-            if !stayed.is_empty() && outcome.failures.is_empty() && !cancel.is_cancelled() {
-                let text = format!("the node does not show what was written; still wanted: {}", stayed.join(", "));
-                outcome.failures.push(Failure { class: Class::Transient, text });
+            if outcome.failures.is_empty() && !cancel.is_cancelled() {
+                let wanted: Vec<String> = rest.steps().map(ToString::to_string).collect();
+                let made = outcome.steps.iter().filter(|step| step.error.is_none());
+                let made: BTreeSet<&str> = made.map(|step| step.step.as_str()).collect();
+                let stayed: Vec<&str> = wanted.iter().map(String::as_str).filter(|step| made.contains(step)).collect();
+                outcome.again = !wanted.is_empty();
+                if !stayed.is_empty() {
+                    let text = format!("the node does not show what was written; still wanted: {}", stayed.join(", "));
+                    outcome.failures.push(Failure { class: Class::Transient, text });
+                }
             }
             conclude::<S>(&mut outcome, desired, &observed, rest);
         }
@@ -126,19 +134,14 @@ pub async fn run<S: Subsystem>(
     outcome
 }
 
-/// Executes the plan; returns the texts of the steps that failed.
-async fn apply<S: Subsystem>(
-    subsystem: &S,
-    plan: &Plan<S::Step>,
-    cancel: &CancellationToken,
-    outcome: &mut Outcome,
-) -> BTreeSet<String> {
-    let mut failed = BTreeSet::new();
+/// Executes the plan.
+async fn apply<S: Subsystem>(subsystem: &S, plan: &Plan<S::Step>, cancel: &CancellationToken, outcome: &mut Outcome) {
     for stage in &plan.stages {
+        let mut whole = true;
         for chain in &stage.chains {
             for step in chain {
                 if cancel.is_cancelled() {
-                    return failed;
+                    return;
                 }
                 let text = step.to_string();
                 match subsystem.apply(step).await {
@@ -152,18 +155,17 @@ async fn apply<S: Subsystem>(
                         if error.class != Class::Refused {
                             outcome.failures.push(Failure::from(&error));
                         }
-                        outcome.steps.push(StepReport { step: text.clone(), error: Some(error.chain()) });
-                        failed.insert(text);
+                        outcome.steps.push(StepReport { step: text, error: Some(error.chain()) });
+                        whole = false;
                         break;
                     }
                 }
             }
         }
-        if !failed.is_empty() {
-            break;
+        if !whole {
+            return;
         }
     }
-    failed
 }
 
 /// Takes out of each chain the first step on a held object and everything after it.

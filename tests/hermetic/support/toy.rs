@@ -21,6 +21,8 @@ pub(crate) struct ToyNode {
     pub(crate) contested: Mutex<BTreeSet<String>>,
     pub(crate) observations: Mutex<u64>,
     pub(crate) writes: Mutex<Vec<String>>,
+    /// A write of the first key makes another program change the second one to this value, once.
+    pub(crate) meddling: Mutex<Option<(String, String, String)>>,
     /// Cancelled by the write of this key, as if SIGTERM came in mid-plan.
     pub(crate) on_write: Mutex<Option<(String, tokio_util::sync::CancellationToken)>>,
 }
@@ -80,6 +82,10 @@ impl Subsystem for Toy {
         self.0.writes.lock().unwrap().push(step.key.clone());
         if !self.0.contested.lock().unwrap().contains(&step.key) {
             self.0.values.lock().unwrap().insert(step.key.clone(), step.new.clone());
+        }
+        let meddling = self.0.meddling.lock().unwrap().take_if(|(key, ..)| *key == step.key);
+        if let Some((_, other, value)) = meddling {
+            self.0.values.lock().unwrap().insert(other, value);
         }
         if let Some((key, cancel)) = &*self.0.on_write.lock().unwrap()
             && *key == step.key
