@@ -15,9 +15,8 @@ pub use demand::{Bound, Demand, Opinion, PreferredSets, SocketCover};
 pub use order::{Distances, MaskOrder};
 pub use policy::{MergedHint, TopologyPolicy};
 pub use provider::{HintList, ProviderHints, ResourceHints};
-pub(crate) use wide::agree;
-
 pub use topology_manager::{TopologyConfig, TopologyConfigError, TopologyManager, TopologyScope};
+pub(crate) use wide::agree;
 
 use std::fmt;
 

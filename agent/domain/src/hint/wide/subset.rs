@@ -8,7 +8,7 @@
 //! usual ones, are searched once per number of nodes and not once per set.
 //!
 //! With distances the search goes on after the first set, and cuts what cannot come closer than the best one. It starts
-//! from a good set ([`neighbourhood`]), of which only the distance sum is used: among equally close sets the first counts.
+//! from a good set ([`Search::neighbourhood`]), of which only the distance sum is used: among equally close sets the first counts.
 //!
 //! The number of picks has a limit ([`PATIENCE`]), which adversarial amounts reach, and sets of a dozen nodes and more
 //! where distances must be compared; what was found until then counts.
