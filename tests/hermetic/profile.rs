@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 use trimtab::adapters::profile_file::follow;
 use trimtab::profile::{MAX_BYTES, MAX_DEPTH, parse};
+use trimtab_domain::cpu::IsolatedCpus;
 use trimtab_domain::spec::cgroup::CgroupDriver;
 use trimtab_domain::spec::sysctls::SysctlPolicy;
 use trimtab_domain::spec::{IpMasqSpec, NodeSpec, ResourceManagersSpec};
@@ -142,6 +143,12 @@ fn values_may_be_spelled_in_every_documented_way() {
     assert_eq!(ports("4000"), [(4000, 4000)]);
     let policy = |word: &str| spec_of(&format!("  sysctls: {{policy: {word}}}\n")).sysctls.policy;
     assert_eq!((policy("aks"), policy("gke")), (Some(SysctlPolicy::Aks), Some(SysctlPolicy::Gke)));
+    let managers = |body: &str| spec_of(&format!("  resourceManagers: {{{body}}}\n")).resource_managers.unwrap();
+    let beyond =
+        managers("extensions: {wideMachines: true, isolatedCPUs: ExclusiveOnly, resizeInPlace: true}").extensions;
+    assert!(beyond.wide_machines && beyond.resize_in_place);
+    assert_eq!(beyond.isolated_cpus, IsolatedCpus::ExclusiveOnly);
+    assert_eq!(managers("extensions: {}").extensions, managers("").extensions, "nothing is on by itself");
     let aliased = spec_of("  sysctls:\n    values: {vm.swappiness: &ten 10, vm.dirty_ratio: *ten}\n");
     assert_eq!(aliased.sysctls.values["vm.dirty_ratio"], "10");
     let windows = format!("{HEAD}  cgroup: {{driver: cgroupfs}}\n").replace('\n', "\r\n");

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use trimtab_domain::cpu::IsolatedCpus;
 use trimtab_domain::cpuset::CpuSet;
-use trimtab_domain::spec::resource_managers::ResourceManagersSpec;
+use trimtab_domain::spec::resource_managers::{ManagerExtensionsSpec, ResourceManagersSpec};
 
 use super::diagnostic::Diagnostic;
 use super::reader::{Cursor, Object, Problems};
 use super::{go_duration, manager_options, manager_rules, reservations};
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "cpuManagerPolicy",
     "cpuManagerPolicyOptions",
     "cpuManagerReconcilePeriod",
@@ -27,6 +28,15 @@ const FIELDS: [&str; 16] = [
     "kubeReservedCgroup",
     "systemReservedCgroup",
     "featureGates",
+    "extensions",
+];
+/// Fields of `extensions`: what the kubelet does not have.
+const EXTENSIONS: [&str; 3] = ["wideMachines", "isolatedCPUs", "resizeInPlace"];
+/// Values of `isolatedCPUs`.
+const ISOLATED_CPUS: [(&str, IsolatedCpus); 3] = [
+    ("Ordinary", IsolatedCpus::Ordinary),
+    ("ExclusiveOnly", IsolatedCpus::ExclusiveOnly),
+    ("Untouched", IsolatedCpus::Untouched),
 ];
 /// Values of `enforceNodeAllocatable`.
 const ENFORCEMENTS: [&str; 6] =
@@ -72,12 +82,28 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<Reso
         let period = go_duration::read(&cursor, Duration::ZERO, allowed, problems).filter(|period| !period.is_zero());
         spec.cpu_manager_reconcile_period = period.unwrap_or(ResourceManagersSpec::DEFAULT_RECONCILE_PERIOD);
     }
+    if let Some(cursor) = section.field("extensions") {
+        spec.extensions = read_extensions(&cursor, problems);
+    }
     read_reservations(&section, &mut spec, problems);
     // Rules that join fields make sense only over fields that are sound by themselves.
     if problems.errors.len() == before {
         manager_rules::check(&section, &spec, problems);
     }
     Some(spec)
+}
+
+fn read_extensions(cursor: &Cursor<'_>, problems: &mut Problems) -> ManagerExtensionsSpec {
+    let mut extensions = ManagerExtensionsSpec::default();
+    let Some(section) = cursor.object(&EXTENSIONS, problems) else { return extensions };
+    let mut read = |name: &str| section.field(name).and_then(|cursor| cursor.boolean(problems)).unwrap_or(false);
+    extensions.wide_machines = read("wideMachines");
+    extensions.resize_in_place = read("resizeInPlace");
+    let names = ISOLATED_CPUS.map(|(name, _)| name);
+    let chosen = section.field("isolatedCPUs").and_then(|cursor| cursor.choice(&names, problems));
+    let isolated = ISOLATED_CPUS.iter().find(|(name, _)| Some(*name) == chosen);
+    extensions.isolated_cpus = isolated.map_or(IsolatedCpus::Ordinary, |(_, isolated)| *isolated);
+    extensions
 }
 
 fn read_policies(section: &Object<'_>, spec: &mut ResourceManagersSpec, problems: &mut Problems) {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::cpu::IsolatedCpus;
+
 /// CPU, memory and topology manager settings; texts are kept as written and checked by the managers themselves, so
 /// that their errors are the kubelet's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,19 @@ pub struct ResourceManagersSpec {
     pub system_reserved_cgroup: String,
     /// Feature gate name to state, for the options that need one.
     pub feature_gates: BTreeMap<String, bool>,
+    /// What goes beyond the kubelet.
+    pub extensions: ManagerExtensionsSpec,
+}
+
+/// Abilities that the kubelet does not have; the default is none of them, and then every decision is the kubelet's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ManagerExtensionsSpec {
+    /// Machines with more NUMA nodes than `max-allowable-numa-nodes`, up to 64.
+    pub wide_machines: bool,
+    /// What becomes of CPUs that the kernel keeps free of ordinary tasks.
+    pub isolated_cpus: IsolatedCpus,
+    /// A container whose request changed keeps as many of its CPUs as it can.
+    pub resize_in_place: bool,
 }
 
 impl ResourceManagersSpec {
@@ -75,6 +90,7 @@ impl Default for ResourceManagersSpec {
             kube_reserved_cgroup: String::new(),
             system_reserved_cgroup: String::new(),
             feature_gates: BTreeMap::new(),
+            extensions: ManagerExtensionsSpec::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod placing;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use trimtab_domain::cpu::CpuExtensions;
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::placement::{Extensions, ManagersConfig, ResourceManagers, Restored, StartError, StartStage};
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
@@ -149,7 +150,10 @@ pub(super) fn start(spec: &ResourceManagersSpec, observed: &Observed) -> Result<
     let machine = Machine::new(&cpus, hardware.nodes.clone(), hardware.sockets)
         .map_err(|error| config_error(format!("unable to discover CPU topology info: {error}")))?
         .with_isolated(&hardware.isolated);
-    let extensions = Extensions { strict_reservations: true, ..Extensions::default() };
+    let beyond = spec.extensions;
+    let cpu =
+        CpuExtensions { isolated: beyond.isolated_cpus, resize: beyond.resize_in_place, ..CpuExtensions::default() };
+    let extensions = Extensions { wide_machines: beyond.wide_machines, cpu, strict_reservations: true };
     let config = ManagersConfig { kubelet: spec.clone(), extensions };
     ResourceManagers::start(&Arc::new(machine), Arc::new(config), Restored::default(), BTreeMap::new())
 }
