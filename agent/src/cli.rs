@@ -8,10 +8,13 @@ pub mod status;
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{ColorChoice, DEFAULT_SOCKET, LogFormat, NodeArgs, Output, RunArgs};
+/// Names of the subsystems, in the order in which they are reported.
+pub const SUBSYSTEMS: [&str; 5] = ["sysctl", "kernel", "cgroup", "pinning", "masquerade"];
 
 /// Exit codes, as `--help` lists them.
 pub mod exit {
@@ -135,7 +138,7 @@ pub struct CheckArgs {
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
     /// Subsystems to give back [default: all]
-    #[arg(value_name = "SUBSYSTEM")]
+    #[arg(value_name = "SUBSYSTEM", value_parser = PossibleValuesParser::new(SUBSYSTEMS))]
     pub subsystems: Vec<String>,
 
     /// The node

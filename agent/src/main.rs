@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match app::execute(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            output::complain(&format!("{error:#}"));
+            output::complain(&error);
             ExitCode::from(exit::FAILED)
         }
     }

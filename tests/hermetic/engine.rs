@@ -163,6 +163,40 @@ async fn a_fight_slows_the_agent_down_and_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fight_is_recognised_while_another_step_keeps_failing() {
+    let node = ToyNode::default();
+    node.broken.lock().unwrap().insert("broken".into(), Class::Transient);
+    let mut bench = Bench::start(node);
+    bench.wish(1, &[("broken", "1"), ("contested", "1")]);
+    bench.until("failing", |report| report.state == State::Failing).await;
+    let started = tokio::time::Instant::now();
+    while started.elapsed() < Duration::from_secs(60) {
+        bench.set("contested", "7");
+        bench.events.waker.notify_one();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let report = bench.until("named", |report| !report.fights.is_empty()).await;
+    assert_eq!((report.state, report.fights[0].object.as_str()), (State::Failing, "contested"));
+    assert!(bench.writes() <= 10, "{} writes in a minute", bench.writes());
+    assert!(report.totals.passes <= 150, "{} passes in a minute", report.totals.passes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_undoes_each_write_at_once_is_met_by_a_handful_of_writes() {
+    let node = ToyNode::default();
+    node.contested.lock().unwrap().insert("a".into());
+    let mut bench = Bench::start(node);
+    bench.wish(1, &[("a", "1")]);
+    let started = tokio::time::Instant::now();
+    while started.elapsed() < Duration::from_secs(3600) {
+        bench.events.waker.notify_one();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bench.until("named", |report| report.fights.len() == 1).await;
+    assert!((6..=20).contains(&bench.writes()), "{} writes in an hour", bench.writes());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_that_does_not_take_effect_is_an_error_not_a_success() {
     let node = ToyNode::default();
     node.contested.lock().unwrap().insert("a".into());

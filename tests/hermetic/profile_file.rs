@@ -350,6 +350,21 @@ async fn a_profile_that_cannot_be_kept_is_in_force_all_the_same() {
     scene.kept("next").await;
 }
 
+#[tokio::test]
+async fn a_copy_that_could_not_be_written_is_tried_again() {
+    let scene = Scene::new();
+    fs::write(&scene.state, "a file where the directory should be").unwrap();
+    fs::write(&scene.path, text("good")).unwrap();
+    let mut followed = scene.follow();
+    followed.until("finding", |loaded| loaded.findings.len() == 1).await;
+    fs::remove_file(&scene.state).unwrap();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    scene.kept("good").await;
+    followed.until("no finding", |loaded| loaded.findings.is_empty()).await;
+}
+
 #[test]
 fn what_cannot_be_read_is_refused_with_the_reason() {
     let scene = Scene::new();

@@ -29,7 +29,10 @@ pub enum LockError {
         holder: String,
     },
     /// The lock file could not be used.
-    #[error("cannot lock {}", path.display())]
+    #[error(
+        "cannot lock {}: it must be writable and on a disk with free space; run as root, or see to --state-dir and --host-root",
+        path.display()
+    )]
     File {
         /// The lock file.
         path: PathBuf,

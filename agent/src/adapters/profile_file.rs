@@ -33,6 +33,8 @@ use crate::reconcile::report::ProfileReport;
 const SETTLE_PAUSE: Duration = Duration::from_millis(25);
 /// After this a text that keeps changing is judged as it is.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+/// Pause before a copy that could not be kept (a full disk) is tried again.
+const KEEP_AGAIN: Duration = Duration::from_secs(60);
 
 /// What is in force, and what is to be said about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +90,10 @@ async fn keep_following(
                 }
                 continue;
             }
+            () = tokio::time::sleep(KEEP_AGAIN), if keeper.owes() => {
+                keeper.keep_owed();
+                continue;
+            }
             alive = watcher.changed() => if !alive {
                 keeper.cannot_follow(&io::Error::other("the stream of events ended"));
                 out.send_replace(keeper.loaded());
@@ -135,6 +141,7 @@ fn read_text(path: &Path) -> Result<Vec<u8>, Rejected> {
                 message: "cannot be read".into(),
                 found,
                 allowed: allowed.into(),
+                hint: "name the profile with --profile or TRIMTAB_PROFILE".into(),
                 ..problem
             }],
         }

@@ -37,7 +37,7 @@ fn ask<T>(
             Ok(exit::OK)
         }
         Err(error) => {
-            output::complain(&format!("{:#}", anyhow::Error::from(error)));
+            output::complain(&error.into());
             Ok(exit::NO_AGENT)
         }
     }

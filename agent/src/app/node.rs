@@ -88,3 +88,25 @@ pub(super) fn warn_of(findings: &[Finding]) {
         warn!(code = finding.code, object = finding.object, remedy = finding.remedy, "{}", finding.message);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::cli::SUBSYSTEMS;
+
+    #[test]
+    fn the_command_line_knows_every_subsystem_by_its_name() {
+        let state = tempfile::tempdir().unwrap();
+        let args = NodeArgs {
+            profile: "profile.yaml".into(),
+            state_dir: state.path().into(),
+            host_root: "/".into(),
+            cgroup_root: "/".into(),
+            node_name: None,
+        };
+        let node = compose(&args, DiskLedger::peek(state.path()).unwrap()).unwrap();
+        let names: Vec<&str> = node.subsystems.iter().map(|subsystem| subsystem.name()).collect();
+        assert_eq!(names, SUBSYSTEMS);
+    }
+}

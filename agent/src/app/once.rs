@@ -47,7 +47,8 @@ pub(super) fn rollback(args: &RollbackArgs) -> anyhow::Result<u8> {
         (Some(locks), ledger)
     };
     let Node { mut subsystems, .. } = node::compose(&args.node, ledger)?;
-    select(&mut subsystems, &args.subsystems)?;
+    subsystems
+        .retain(|subsystem| args.subsystems.is_empty() || args.subsystems.iter().any(|name| name == subsystem.name()));
     if locks.is_none() {
         let plans = runtime()?.block_on(preview(&subsystems, &nothing));
         return print(args.output, &plans, Tense::Would);
@@ -68,15 +69,6 @@ fn read_profile(args: &PlanArgs) -> anyhow::Result<Option<NodeSpec>> {
             Ok(None)
         }
     }
-}
-
-fn select(subsystems: &mut Vec<Box<dyn Held>>, names: &[String]) -> anyhow::Result<()> {
-    let known: Vec<&str> = subsystems.iter().map(|subsystem| subsystem.name()).collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        anyhow::bail!("there is no subsystem {unknown:?}; there are {}", known.join(", "));
-    }
-    subsystems.retain(|subsystem| names.is_empty() || names.iter().any(|name| name == subsystem.name()));
-    Ok(())
 }
 
 async fn preview(subsystems: &[Box<dyn Held>], spec: &NodeSpec) -> Vec<SubsystemPlan> {

@@ -74,8 +74,36 @@ pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
-/// Prints an error for people on standard error.
-pub fn complain(text: &str) {
+/// Prints an error and its causes for people on standard error.
+pub fn complain(error: &anyhow::Error) {
     let style = anstyle::AnsiColor::Red.on_default();
-    let _ = writeln!(anstream::stderr(), "{style}error{style:#}: {}", printable(text));
+    let _ = writeln!(anstream::stderr(), "{style}error{style:#}: {}", printable(&chain(error)));
+}
+
+/// The error and its causes in one line; a cause that only repeats the one before it (as libraries do that wrap each
+/// other) is said once.
+fn chain(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.ends_with(&cause) {
+            continue;
+        }
+        if !said.is_empty() {
+            said.push_str(": ");
+        }
+        said.push_str(&cause);
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_repeats_the_one_before_is_said_once() {
+        let error = anyhow::anyhow!("No such file").context("transport error: No such file").context("cannot connect");
+        assert_eq!(chain(&error), "cannot connect: transport error: No such file");
+        assert_eq!(chain(&anyhow::anyhow!("inner").context("outer")), "outer: inner");
+    }
 }

@@ -1,5 +1,6 @@
 //! The one loop: when a subsystem is passed over, how soon again, and what is told of it.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -115,6 +116,8 @@ struct Runner<S> {
     context: Context,
     wake: Arc<Notify>,
     report: SubsystemReport,
+    /// Objects that were brought to the wish in force by a pass; what is written again is drift even while others fail.
+    written: BTreeSet<String>,
     fights: Fights,
     backoff: Backoff,
     drift_gap: Duration,
@@ -128,6 +131,7 @@ impl<S: Subsystem> Runner<S> {
             context,
             wake,
             report: SubsystemReport::pending(S::NAME),
+            written: BTreeSet::new(),
             fights: Fights::default(),
             backoff: Backoff::default(),
             drift_gap: DRIFT_GAP,
@@ -163,13 +167,14 @@ impl<S: Subsystem> Runner<S> {
         let generation = in_force.generation;
         let same_wish = self.report.generation == generation && self.report.state != State::Pending;
         if !same_wish {
+            self.written.clear();
             self.fights.clear();
             self.backoff.succeeded();
         }
         if matches!(trigger, Trigger::Start | Trigger::Profile | Trigger::Resync | Trigger::Request) {
             self.subsystem.forget_rejections();
         }
-        let held_before = same_wish && self.report.last_error.is_none();
+        let all_held_before = same_wish && self.report.last_error.is_none();
         let started = Instant::now();
         let outcome = {
             let fights = &self.fights;
@@ -184,18 +189,16 @@ impl<S: Subsystem> Runner<S> {
             .await
         };
         let now = Instant::now();
-        if held_before {
-            for object in &outcome.repaired {
+        for object in &outcome.repaired {
+            if !self.written.insert(object.clone()) || all_held_before {
                 self.fights.repaired(object, now);
+                self.report.totals.drift_found += 1;
             }
-            self.report.totals.drift_found += u64::try_from(outcome.repaired.len()).unwrap_or(u64::MAX);
         }
         self.fights.forget_quiet(now);
-        self.drift_gap = if outcome.steps.is_empty() && trigger == Trigger::Drift {
-            (self.drift_gap * 2).min(LONGEST_DRIFT_GAP)
-        } else {
-            DRIFT_GAP
-        };
+        let changed = outcome.steps.iter().any(|step| step.error.is_none());
+        self.drift_gap =
+            if !changed && trigger == Trigger::Drift { (self.drift_gap * 2).min(LONGEST_DRIFT_GAP) } else { DRIFT_GAP };
         if outcome.failures.is_empty() || !outcome.watches.is_empty() {
             self.context.drift.watch(S::NAME, &outcome.watches);
         }

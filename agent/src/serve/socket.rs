@@ -67,7 +67,7 @@ pub enum SocketError {
         path: PathBuf,
     },
     /// The system refused.
-    #[error("cannot {op} {}", path.display())]
+    #[error("cannot {op} {}; see to its directory, or choose another path with --socket", path.display())]
     Io {
         /// The deed.
         op: &'static str,

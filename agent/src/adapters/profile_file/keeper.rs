@@ -21,6 +21,8 @@ pub(super) struct Keeper {
     last_good: LastGood,
     /// The copy that is being written.
     keeping: Option<JoinHandle<io::Result<()>>>,
+    /// The text in force, until its copy is durable.
+    owed: Option<Vec<u8>>,
     /// What was judged last.
     pub(super) seen: Option<Result<Vec<u8>, Rejected>>,
     spec: Option<Arc<NodeSpec>>,
@@ -35,6 +37,7 @@ impl Keeper {
             path: path.to_owned(),
             last_good: LastGood::of(state_dir),
             keeping: None,
+            owed: None,
             seen: None,
             spec: None,
             report: ProfileReport::default(),
@@ -120,11 +123,11 @@ impl Keeper {
     fn reject(&mut self, rejected: &Rejected) {
         let errors: Vec<String> = rejected.diagnostics.iter().map(ToString::to_string).collect();
         if errors != self.report.errors {
-            let stays = if self.spec.is_some() { "the last good profile stays in force" } else { "none is in force" };
+            let stays = if self.spec.is_some() { "; the last good profile stays in force" } else { "" };
             for problem in &errors {
                 error!("{problem}");
             }
-            error!(errors = errors.len(), "the profile is refused; {stays}");
+            error!(errors = errors.len(), "the profile is refused{stays}");
         }
         self.report.valid = false;
         self.report.errors = errors;
@@ -133,8 +136,14 @@ impl Keeper {
     /// Begins to write the copy that a restart falls back to, beside the work: a disk takes tens of milliseconds to
     /// make it durable. If the agent dies meanwhile, the file itself is still there to be read again.
     fn keep(&mut self, text: &[u8]) {
-        let (last_good, text) = (self.last_good.clone(), text.to_vec());
-        self.keeping = Some(tokio::task::spawn_blocking(move || last_good.store(&text)));
+        self.owed = Some(text.to_vec());
+        self.keep_owed();
+    }
+
+    /// Begins to write the copy that could not be written before.
+    pub(super) fn keep_owed(&mut self) {
+        let (last_good, owed) = (self.last_good.clone(), self.owed.clone());
+        self.keeping = owed.map(|text| tokio::task::spawn_blocking(move || last_good.store(&text)));
     }
 
     /// True while a copy is being written.
@@ -142,26 +151,39 @@ impl Keeper {
         self.keeping.is_some()
     }
 
-    /// Waits until the copy is written; true if there is something to be told of it. A profile is used even if it
+    /// True if a copy could not be written and must be tried again.
+    pub(super) fn owes(&self) -> bool {
+        self.owed.is_some() && self.keeping.is_none()
+    }
+
+    /// Waits until the copy is written; true if there is something new to be told of it. A profile is used even if it
     /// cannot be kept.
     pub(super) async fn kept(&mut self) -> bool {
         const CODE: &str = "last-good-profile-not-kept";
         let Some(keeping) = &mut self.keeping else { return false };
         let done = keeping.await.map_err(io::Error::other).flatten();
         self.keeping = None;
-        let before = self.standing.len();
-        self.standing.retain(|finding| finding.code != CODE);
-        if let Err(error) = &done {
-            error!(%error, "the profile cannot be kept for a restart");
-            self.standing.push(Finding {
-                severity: Severity::Warning,
-                code: CODE,
-                object: self.last_good.path().display().to_string(),
-                message: format!("the profile in force cannot be kept for a restart: {error}"),
-                remedy: "make the state directory writable".to_owned(),
-            });
+        let told = self.standing.iter().any(|finding| finding.code == CODE);
+        match done {
+            Ok(()) => {
+                self.owed = None;
+                self.standing.retain(|finding| finding.code != CODE);
+                told
+            }
+            Err(_) if told => false,
+            Err(error) => {
+                error!(%error, "the profile cannot be kept for a restart");
+                self.standing.push(Finding {
+                    severity: Severity::Warning,
+                    code: CODE,
+                    object: self.last_good.path().display().to_string(),
+                    message: format!("the profile in force cannot be kept for a restart: {error}"),
+                    remedy: "make the state directory writable, with free space; it is tried again every minute"
+                        .to_owned(),
+                });
+                true
+            }
         }
-        done.is_err() || before != self.standing.len()
     }
 
     pub(super) fn cannot_follow(&mut self, error: &io::Error) {
