@@ -1,7 +1,8 @@
 //! The CPU manager's selections and hints: categories `cpu_assignment`, `cpu_assignment_hangs` and `cpu_hints`.
 //!
-//! Where the kubelet broke its own promise (`violates`), was led astray by shared memory (`quirk`), or never answered
-//! (`hang`), the recorded CPUs are not compared; the answer must be safe instead: there, of the right size, free.
+//! Where the kubelet broke its own promise (`violates`) or never answered (`hang`), the recorded CPUs are not compared; the
+//! answer must be safe instead: there, of the right size, free. The same where it was led astray by shared memory (`quirk`)
+//! to CPUs that are not there; those that are there are compared.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +31,8 @@ pub(crate) fn assignment(case: &Value, machines: &Machines) -> Verdict {
         let got = take(machine, &offered, count, &options);
         (offered, got)
     };
-    let unsafe_recording = ["violates", "quirk"].iter().any(|mark| case.get(mark).is_some());
-    if unsafe_recording || case["expect"]["hang"] == true {
+    let led_astray = case.get("quirk").is_some() && !is_sound(&case["expect"], &offered, count);
+    if led_astray || case.get("violates").is_some() || case["expect"]["hang"] == true {
         return safe(&offered, count, &got);
     }
     let mut shown = match &got {
@@ -42,6 +43,12 @@ pub(crate) fn assignment(case: &Value, machines: &Machines) -> Verdict {
         shown["shared_after"] = cpus(case, "shared")?.difference(chosen).to_string().into();
     }
     same(&case["expect"], &shown)
+}
+
+/// True if the recorded CPUs could be given.
+fn is_sound(expected: &Value, offered: &CpuSet, count: usize) -> bool {
+    let recorded = CpuSet::parse(text(expected, "cpus"));
+    recorded.is_ok_and(|cpus| cpus.len() == count && cpus.is_subset(offered))
 }
 
 /// As many CPUs as were asked for, all of them on offer; a refusal only if there are fewer.

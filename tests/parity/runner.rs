@@ -14,7 +14,7 @@ use crate::category::{Mismatch, Verdict};
 use crate::vectors::Case;
 
 /// Longest time that a case may take; most take microseconds.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Stack of a worker.
 const STACK_BYTES: usize = 16 << 20;

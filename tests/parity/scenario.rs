@@ -73,7 +73,7 @@ pub(crate) fn judge(case: &Value, machines: &Machines) -> Verdict {
         let uid = step.pod.as_ref().map(|pod| pod.uid().to_owned()).or_else(|| step.pod_uid.clone());
         let (shown, go_on) = replay.step(step, &before)?;
         let pod = uid.and_then(|uid| replay.pods.get(&uid));
-        compare &= pod.is_none_or(|pod| promise::is_kept(&expected, pod, before.reserved_cpus()));
+        compare &= pod.is_none_or(|pod| promise::is_kept(&expected, pod, &before));
         safety::check(&label, &replay.managers)?;
         if compare {
             same(&label, &expected, shown)?;

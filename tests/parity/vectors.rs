@@ -61,10 +61,7 @@ impl Vectors {
                 Some(path) => Arc::new(Machines::parse(&read_text(path)?).with_context(|| path.display().to_string())?),
                 None => Arc::clone(above),
             };
-        let entries = fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
-        let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
-        paths.sort();
-        for path in paths {
+        for path in listed(directory)? {
             if !path.is_dir() {
                 self.read_file(&path, &machines)?;
             } else if path.file_name().is_some_and(|n| n == "files") {
@@ -107,24 +104,34 @@ impl Vectors {
     /// State files as the kubelet left them: each is a case of the category `files`.
     fn read_state_files(&mut self, directory: &Path) -> anyhow::Result<()> {
         self.categories.insert("files".to_owned());
-        for folder in fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
-            for file in fs::read_dir(folder?.path())? {
-                let path = file?.path();
-                let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-                let name = name.strip_suffix(".gz").unwrap_or(&name);
-                let Some(judge) = category::judge("files") else { continue };
-                let body = BTreeMap::from([("file", name.to_owned()), ("bytes", read_text(&path)?)]);
-                self.cases.push(Case {
-                    category: "files".to_owned(),
-                    judge,
-                    place: path.display().to_string(),
-                    text: serde_json::to_string(&body)?,
-                    machines: Arc::default(),
-                });
+        for path in listed(directory)? {
+            if path.is_dir() {
+                self.read_state_files(&path)?;
+                continue;
             }
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = name.strip_suffix(".gz").unwrap_or(&name);
+            let Some(judge) = category::judge("files").filter(|_| !name.ends_with(".md")) else { continue };
+            let body = BTreeMap::from([("file", name.to_owned()), ("bytes", read_text(&path)?)]);
+            self.cases.push(Case {
+                category: "files".to_owned(),
+                judge,
+                place: path.display().to_string(),
+                text: serde_json::to_string(&body)?,
+                machines: Arc::default(),
+            });
         }
         Ok(())
     }
+}
+
+/// What is in a directory, sorted; hidden entries are left out.
+fn listed(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
+    paths.sort();
+    Ok(paths)
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {

@@ -40,11 +40,12 @@
 //!
 //! # Where this differs from the kubelet
 //!
-//! Decisions are those of kubelet 1.36, with three exceptions where the kubelet breaks its own promise. On machines
-//! whose cores or sockets differ in size it takes units for wholly free that are not, and hands out CPUs that are
-//! reserved or owned: here a unit counts as whole only if all its CPUs are free. Its distributed form can go round for
-//! ever over odd leftovers: here such a division does not exist. And it overwrites the node set that it remembers as the
-//! best one while it goes on searching (with four, six or seven nodes): here the best one is used.
+//! Decisions are those of kubelet 1.36, with two exceptions where the kubelet breaks its own promise. On machines whose
+//! cores or sockets differ in size it takes units for wholly free that are not, and hands out CPUs that are reserved or
+//! owned: here a unit counts as whole only if all its CPUs are free. Its distributed form can go round for ever over odd
+//! leftovers: here such a division does not exist. (It also overwrites the node set that it remembers as the best one
+//! while it goes on searching, with four, six, seven or eight nodes. That does no harm beyond a less even division, and
+//! is reproduced; see the module of the exhaustive search.)
 
 use std::sync::Arc;
 

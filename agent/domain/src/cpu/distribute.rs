@@ -48,7 +48,10 @@ impl Division {
     }
 }
 
-/// Work that the exhaustive search may be, counted in divisions to be compared times nodes: some milliseconds. Beyond,
+/// Nodes up to which the search is always exhaustive, and so the kubelet's; at worst it takes some tenths of a second.
+const EXHAUSTIVE_NODES: usize = 16;
+
+/// Work that the exhaustive search may be with more nodes, counted in divisions to be compared times nodes: some milliseconds. Beyond,
 /// the kubelet takes minutes and more; the greedy division is as even at least.
 const EXHAUSTIVE_LIMIT: u64 = 1 << 21;
 
@@ -92,7 +95,8 @@ fn divide(machine: &Machine, nodes: &Nodes, count: usize, group: usize) -> Optio
     let (fewest, most) = (needed.div_ceil(per_node), needed.min(nodes.free.len()));
     (fewest.max(1)..=most).find_map(|size| {
         let division = Division { count, group, nodes: size };
-        if exhaustive::work(nodes.free.len(), size) <= EXHAUSTIVE_LIMIT {
+        let few = nodes.free.len() <= EXHAUSTIVE_NODES;
+        if few || exhaustive::work(nodes.free.len(), division) <= EXHAUSTIVE_LIMIT {
             exhaustive::divide(&nodes.free, division)
         } else {
             greedy::divide(&nodes.free, division)

@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, reason = "tests")]
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use crate::cpu::CpuOptions;
 use crate::topology::{CpuPlace, Machine};
@@ -173,42 +175,54 @@ fn distributed(machine: &Machine, free: &Set, count: usize, options: &CpuOptions
     let per_node = machine.num_cpus().div_ceil(group).div_ceil(machine.num_numas());
     for size in (count / group).div_ceil(per_node)..=numas.len().min(count / group) {
         let each = count / size / group * group;
-        let mut best: Option<(f64, Vec<u32>, Vec<u32>)> = None;
-        for combo in subsets(&numas, size) {
+        let mut best: Option<(f64, Slice, Slice)> = None;
+        walk(&numas, size, &Slice::default(), &mut |combo| {
+            if best.as_ref().is_some_and(|(score, ..)| *score == 0.0) {
+                return false;
+            }
+            let members = combo.items();
             let has = |numa: u32| naive.inside(free, NUMA, numa).len();
-            if combo.iter().map(|numa| has(*numa) / group * group).sum::<usize>() < count
-                || combo.iter().any(|numa| has(*numa) < each)
+            if members.iter().map(|numa| has(*numa) / group * group).sum::<usize>() < count
+                || members.iter().any(|numa| has(*numa) < each)
             {
-                continue;
+                return true;
             }
             let left: Vec<(u32, usize)> =
-                numas.iter().map(|n| (*n, has(*n) - if combo.contains(n) { each } else { 0 })).collect();
-            let rest = count - each * size;
-            let able = combo.iter().copied().filter(|numa| left.iter().any(|(n, left)| n == numa && *left >= group));
-            let able: Vec<u32> = able.collect();
-            let mut choices = vec![Vec::new()];
-            if rest > 0 {
-                choices = (1..=able.len()).rev().flat_map(|size| subsets(&able, size)).collect();
-            }
-            let mut local: Option<(f64, Vec<u32>)> = None;
-            for givers in choices {
-                let Some(after) = hand_out(&left, &givers, rest, group) else { continue };
-                let score = deviation(&after);
-                if local.as_ref().is_none_or(|(other, _)| score < *other) {
-                    local = Some((score, givers));
-                }
-            }
-            if let Some((score, givers)) = local
+                numas.iter().map(|n| (*n, has(*n) - if members.contains(n) { each } else { 0 })).collect();
+            if let Some((score, givers)) = best_givers(&left, &members, (count - each * size, group))
                 && best.as_ref().is_none_or(|(other, ..)| score < *other)
             {
-                best = Some((score, combo, givers));
+                best = Some((score, combo.clone(), givers));
             }
-        }
+            true
+        });
         if let Some((_, combo, givers)) = best {
-            return give(&naive, &combo, &givers, (count, each, group));
+            return give(&naive, &combo.items(), &givers.items(), (count, each, group));
         }
     }
     packed(machine, free, count, options)
+}
+
+fn best_givers(left: &[(u32, usize)], members: &[u32], (rest, group): (usize, usize)) -> Option<(f64, Slice)> {
+    let score = |left: &[(u32, usize)]| deviation(&left.iter().map(|(_, left)| *left).collect::<Vec<_>>());
+    if rest == 0 {
+        return Some((score(left), Slice::default()));
+    }
+    let able = members.iter().copied().filter(|numa| left.iter().any(|(n, left)| n == numa && *left >= group));
+    let able: Vec<u32> = able.collect();
+    let mut best: Option<(f64, Slice)> = None;
+    for size in (1..=able.len()).rev() {
+        walk(&able, size, &Slice::default(), &mut |givers| {
+            if let Some(after) = hand_out(left, &givers.items(), rest, group) {
+                let score = deviation(&after);
+                if best.as_ref().is_none_or(|(other, _)| score < *other) {
+                    best = Some((score, givers.clone()));
+                }
+            }
+            true
+        });
+    }
+    best
 }
 
 fn give(naive: &Naive<'_>, combo: &[u32], givers: &[u32], (count, each, group): (usize, usize, usize)) -> Option<Set> {
@@ -224,11 +238,15 @@ fn give(naive: &Naive<'_>, combo: &[u32], givers: &[u32], (count, each, group): 
         rest -= each;
     }
     while rest > 0 {
+        let before = rest;
         for numa in givers {
             if rest > 0 && naive.inside(&free, NUMA, *numa).len() >= group {
                 from(*numa, group, &mut free)?;
                 rest -= group;
             }
+        }
+        if rest == before {
+            return None;
         }
     }
     Some(taken)
@@ -259,14 +277,40 @@ fn deviation(values: &[usize]) -> f64 {
     round((squares / values.len() as f64).sqrt())
 }
 
-fn subsets(items: &[u32], size: usize) -> Vec<Vec<u32>> {
-    if size == 0 {
-        return vec![Vec::new()];
+/// A slice of Go: clones share their array, and appending writes into it as long as it has room.
+#[derive(Clone, Default)]
+struct Slice {
+    array: Rc<RefCell<Vec<u32>>>,
+    len: usize,
+}
+
+impl Slice {
+    fn items(&self) -> Vec<u32> {
+        self.array.borrow().iter().copied().take(self.len).collect()
     }
-    let Some((first, rest)) = items.split_first() else { return Vec::new() };
-    let with = subsets(rest, size - 1).into_iter().map(|mut tail| {
-        tail.insert(0, *first);
-        tail
-    });
-    with.chain(subsets(rest, size)).collect()
+
+    fn append(&self, item: u32) -> Self {
+        let mut array = Rc::clone(&self.array);
+        let room = array.borrow().len();
+        if self.len == room {
+            let mut larger = self.items();
+            larger.resize((room * 2).max(1), 0);
+            array = Rc::new(RefCell::new(larger));
+        }
+        if let Some(slot) = array.borrow_mut().get_mut(self.len) {
+            *slot = item;
+        }
+        Self { array, len: self.len + 1 }
+    }
+}
+
+/// Visits all subsets in lexicographic order until told to stop.
+fn walk(items: &[u32], size: usize, prefix: &Slice, visit: &mut dyn FnMut(&Slice) -> bool) -> bool {
+    if size == 0 {
+        return visit(prefix);
+    }
+    (0..items.len()).all(|first| {
+        let rest = items.get(first + 1..).unwrap_or_default();
+        rest.len() + 1 < size || items.get(first).is_none_or(|item| walk(rest, size - 1, &prefix.append(*item), visit))
+    })
 }
