@@ -63,7 +63,7 @@ impl Subsets<'_> {
         };
         let start = search.neighbourhood(size);
         let end = search.nodes.len();
-        let ways = if start.is_some() { vec![0; end] } else { Vec::new() };
+        let ways = if self.order == MaskOrder::Narrowest { Vec::new() } else { vec![0; end] };
         search.descend(&Chosen { mask: NumaMask::EMPTY, sum: 0, ways }, end, size, &needs);
         search.best.or(start)
     }

@@ -123,6 +123,7 @@ proptest! {
         free in prop::collection::vec(0..9u64, 64),
         memory in prop::collection::vec(0..9u64, 64),
         (cpus, bytes, len) in (1..27u64, 1..27u64, 1..=3u32),
+        cells in prop::option::of(prop::collection::vec(10..30u32, 5)),
     ) {
         let demand = |weights: &[u64], need| Demand {
             resource: ResourceName::Cpu,
@@ -134,10 +135,12 @@ proptest! {
         };
         let demands = [demand(&free, cpus), demand(&memory, bytes)];
         let opinions: Vec<Opinion> = demands.iter().map(opinion).collect();
-        let merged = manager("restricted", 64, None).merge_demands(&opinions);
+        let manager = manager("restricted", 64, cells.as_deref());
+        let merged = manager.merge_demands(&opinions);
         let mut best = None;
         for_each_set(len, 64, NumaMask::EMPTY, &mut |mask| {
-            if demands.iter().all(|demand| demand.allows(mask)) && best.is_none_or(|best| mask < best) {
+            if demands.iter().all(|demand| demand.allows(mask)) && best.is_none_or(|best| manager.order().compare(mask, best).is_lt())
+            {
                 best = Some(mask);
             }
         });
