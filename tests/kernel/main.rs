@@ -17,5 +17,6 @@ mod laws;
 mod masquerade;
 mod masquerade_crash;
 mod pinning;
+mod pod;
 mod support;
 mod sysctl;

@@ -127,12 +127,13 @@ impl DiskLedger {
     }
 
     /// Reads the ledger for a dry run: creates nothing, sets nothing aside. A directory or file that is not there is an
-    /// empty ledger; of damaged generations the first whole one counts.
+    /// empty ledger; the first whole generation counts, and damaged ones before it are findings.
     ///
     /// # Errors
     /// [`OpenError`] if a file exists and cannot be read, or a later release wrote it.
-    pub fn peek(directory: &Path) -> Result<Self, OpenError> {
+    pub fn peek(directory: &Path) -> Result<(Self, Vec<Finding>), OpenError> {
         let mut content = Content::new();
+        let mut findings = Vec::new();
         for name in [CURRENT, PREVIOUS] {
             let path = directory.join(name);
             let parsed = match fs::read(&path) {
@@ -146,10 +147,13 @@ impl DiskLedger {
                     break;
                 }
                 Err(Damage::Newer(found)) => return Err(OpenError::Newer { path, found }),
-                Err(_) => {}
+                Err(damage) => {
+                    let remedy = "look at it now: the next command that writes sets it aside under another name";
+                    findings.push(damaged(&path, &damage, "it is not used", remedy));
+                }
             }
         }
-        Ok(Self { directory: directory.to_owned(), content: Mutex::new(content) })
+        Ok((Self { directory: directory.to_owned(), content: Mutex::new(content) }, findings))
     }
 
     /// Names of the subsystems that have something to give back.
@@ -278,14 +282,19 @@ fn read_generation(directory: &Path, name: &str, findings: &mut Vec<Finding>) ->
         .find(|aside| !aside.exists())
         .unwrap_or_else(|| directory.join(format!("{name}.damaged")));
     fs::rename(&path, &aside).map_err(|source| file_error("set aside", &path, source))?;
-    findings.push(Finding {
+    let remedy = "look at the file that was set aside before removing it: it may name original values";
+    findings.push(damaged(&path, &damage, &format!("it is kept as {}", aside.display()), remedy));
+    Ok(None)
+}
+
+fn damaged(path: &Path, damage: &Damage, fate: &str, remedy: &str) -> Finding {
+    Finding {
         severity: Severity::Error,
         code: "ledger-damaged",
         object: path.display().to_string(),
-        message: format!("the ledger cannot be used: {damage}; it is kept as {}", aside.display()),
-        remedy: "look at the file that was set aside before removing it: it may name original values".to_owned(),
-    });
-    Ok(None)
+        message: format!("the ledger cannot be used: {damage}; {fate}"),
+        remedy: remedy.to_owned(),
+    }
 }
 
 /// What goes on after the current generation is gone or damaged.

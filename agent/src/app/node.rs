@@ -105,7 +105,7 @@ mod tests {
             cgroup_root: "/".into(),
             node_name: None,
         };
-        let node = compose(&args, DiskLedger::peek(state.path()).unwrap()).unwrap();
+        let node = compose(&args, DiskLedger::peek(state.path()).unwrap().0).unwrap();
         let names: Vec<&str> = node.subsystems.iter().map(|subsystem| subsystem.name()).collect();
         assert_eq!(names, SUBSYSTEMS);
     }

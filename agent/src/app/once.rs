@@ -18,7 +18,8 @@ use crate::reconcile::engine::Held;
 /// Shows what would change.
 pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<u8> {
     let Some(spec) = read_profile(args)? else { return Ok(exit::INVALID_PROFILE) };
-    let ledger = DiskLedger::peek(&args.node.state_dir)?;
+    let (ledger, findings) = DiskLedger::peek(&args.node.state_dir)?;
+    node::warn_of(&findings);
     let node = node::compose(&args.node, ledger)?;
     let plans = runtime()?.block_on(preview(&node.subsystems, &spec));
     print(args.output, &plans, Tense::Would)
@@ -38,14 +39,10 @@ pub(super) fn apply(args: &PlanArgs) -> anyhow::Result<u8> {
 /// Gives back what was there before: a pass with the empty specification.
 pub(super) fn rollback(args: &RollbackArgs) -> anyhow::Result<u8> {
     let nothing = NodeSpec::default();
-    let (locks, ledger) = if args.dry_run {
-        (None, DiskLedger::peek(&args.node.state_dir)?)
-    } else {
-        let locks = node::lock(&args.node)?;
-        let (ledger, findings) = DiskLedger::open(&args.node.state_dir)?;
-        node::warn_of(&findings);
-        (Some(locks), ledger)
-    };
+    let locks = if args.dry_run { None } else { Some(node::lock(&args.node)?) };
+    let state_dir = &args.node.state_dir;
+    let (ledger, findings) = if args.dry_run { DiskLedger::peek(state_dir) } else { DiskLedger::open(state_dir) }?;
+    node::warn_of(&findings);
     let Node { mut subsystems, .. } = node::compose(&args.node, ledger)?;
     subsystems
         .retain(|subsystem| args.subsystems.is_empty() || args.subsystems.iter().any(|name| name == subsystem.name()));
@@ -65,7 +62,7 @@ fn read_profile(args: &PlanArgs) -> anyhow::Result<Option<NodeSpec>> {
             let file = args.node.profile.display().to_string();
             let errors: Vec<Diagnostic> = rejected.diagnostics;
             let verdict = Verdict { file, valid: false, name: String::new(), errors, warnings: Vec::new() };
-            output::print(args.output, &verdict, check::render)?;
+            output::warn(&check::render(&verdict));
             Ok(None)
         }
     }

@@ -80,6 +80,11 @@ pub fn complain(error: &anyhow::Error) {
     let _ = writeln!(anstream::stderr(), "{style}error{style:#}: {}", printable(&chain(error)));
 }
 
+/// Prints a text for people on standard error.
+pub fn warn(text: &str) {
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
 /// The error and its causes in one line; a cause that only repeats the one before it (as libraries do that wrap each
 /// other) is said once.
 fn chain(error: &anyhow::Error) -> String {

@@ -152,7 +152,8 @@ pub(crate) async fn bind(config: &SocketConfig) -> Result<BoundSocket, SocketErr
 fn publish(config: &SocketConfig, temporary: &Path) -> Result<Identity, SocketError> {
     let failed = |op| move |errno| io_error(op, temporary, errno);
     if let Some(group) = config.group {
-        chown(temporary, None, Some(Gid::from_raw(group))).map_err(failed("change the group of"))?;
+        chown(temporary, None, Some(Gid::from_raw(group)))
+            .map_err(failed("give to its group (the agent must be a member of it or have CAP_CHOWN)"))?;
     }
     let mode = Mode::from_bits_truncate(config.mode & 0o777);
     fchmodat(AT_FDCWD, temporary, mode, FchmodatFlags::FollowSymlink).map_err(failed("change the mode of"))?;

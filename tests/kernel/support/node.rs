@@ -82,10 +82,14 @@ impl Node {
 
     /// Starts the daemon; its log goes to the file `log`.
     pub(crate) fn start(&self) -> Agent {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         let socket = self.path("socket").display().to_string();
-        let child = self.command("run", &["--socket", &socket, "--http", HTTP]).stderr(log).spawn().unwrap();
-        Agent { child, log: self.path("log") }
+        self.spawn(self.command("run", &["--socket", &socket, "--http", HTTP]))
+    }
+
+    /// Starts a command that runs the daemon; its log goes to the file `log`.
+    pub(crate) fn spawn(&self, mut command: Command) -> Agent {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
+        Agent { child: command.stderr(log).spawn().unwrap(), log: self.path("log") }
     }
 
     /// Starts the daemon and waits until it is ready.

@@ -109,15 +109,18 @@ fn a_later_version_is_refused_and_left_alone() {
 #[test]
 fn a_dry_run_reads_the_same_and_leaves_no_trace() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(DiskLedger::peek(&dir.path().join("absent")).unwrap().subsystems().is_empty());
+    assert!(DiskLedger::peek(&dir.path().join("absent")).unwrap().0.subsystems().is_empty());
     assert!(!dir.path().join("absent").exists());
     let (ledger, _) = open(dir.path());
     ledger.commit("sysctl", &[promise("a", "1", "2")]).unwrap();
     ledger.commit("sysctl", &[promise("b", "1", "2")]).unwrap();
     drop(ledger);
-    assert_eq!(DiskLedger::peek(dir.path()).unwrap().records("sysctl").len(), 2);
+    let (whole, findings) = DiskLedger::peek(dir.path()).unwrap();
+    assert_eq!((whole.records("sysctl").len(), findings.len()), (2, 0));
     fs::write(dir.path().join(CURRENT), "torn").unwrap();
-    assert_eq!(DiskLedger::peek(dir.path()).unwrap().records("sysctl").len(), 1);
+    let (before, findings) = DiskLedger::peek(dir.path()).unwrap();
+    assert_eq!((before.records("sysctl").len(), findings.len()), (1, 1));
+    assert!(findings[0].message.contains("it is not used"), "{findings:?}");
     assert_eq!(fs::read_to_string(dir.path().join(CURRENT)).unwrap(), "torn");
 }
 
