@@ -10,6 +10,8 @@ for entry in "${wanted[@]}"; do
 done
 # The gRPC client that is not ours, for the socket's interoperability test.
 /usr/bin/python3 -c 'import grpc' 2>/dev/null || missing+=(python3-grpcio)
+# For the folder that the schema checker lives in.
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 as_root=()

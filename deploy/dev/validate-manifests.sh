@@ -13,7 +13,7 @@ done
 # The schema checker is a Python package that carries the schemas; it lives in a folder of its own below target/.
 venv=target/manifests-venv
 if ! "$venv/bin/kubernetes-validate" --version >/dev/null 2>&1; then
-  /usr/bin/python3 -m venv "$venv" 2>/dev/null || python3 -m venv "$venv"
+  python3 -m venv "$venv"
   "$venv/bin/pip" --quiet --disable-pip-version-check install 'kubernetes-validate==1.37.0'
 fi
 for version in 1.34 1.36; do
