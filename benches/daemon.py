@@ -82,7 +82,10 @@ def stop(process):
 
 
 def rollback(command):
-    subprocess.run([command[0], "rollback", *command[2 : command.index("--socket")]], check=True, capture_output=True)
+    arguments = [command[0], "rollback", *command[2 : command.index("--socket")]]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"the rollback failed ({done.returncode}):\n{done.stdout}{done.stderr}")
 
 
 def measure_starts(command, log):
