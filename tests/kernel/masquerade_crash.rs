@@ -17,7 +17,8 @@ use trimtab_domain::masquerade::{Backend, Family, TableId};
 use crate::support::namespace::{Mounts, cannot_run, in_fresh_namespaces};
 use crate::support::tables::{load, print};
 
-const KILLS: usize = 200;
+/// Beside the two hundred of `crash`, which kill the agent in every subsystem.
+const KILLS: usize = 60;
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Sysctls of a network namespace, with what the profiles ask for.
 const SYSCTLS: [(&str, &str, &str); 3] = [

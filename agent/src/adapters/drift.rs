@@ -64,13 +64,6 @@ impl KernelEvents {
         state.wake(|watch| *watch == Watch::Interfaces);
     }
 
-    /// True if some subsystem wants netfilter events.
-    #[must_use]
-    pub fn wants_netfilter(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.wanted.values().any(|watches| watches.contains(&Watch::Netfilter))
-    }
-
     fn on_host(&self, path: &Path) -> PathBuf {
         self.host_root.join(path.strip_prefix("/").unwrap_or(path))
     }

@@ -1,3 +1,5 @@
+//! The ledger on a real disk: what is kept, what a torn or edited file does, what a dry run reads.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "the tests damage the files on purpose")]
 
