@@ -2,13 +2,13 @@
 //!
 //! The names are those of the figures that the kubelet's code was measured with, so the two can be compared.
 #![allow(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
-#![allow(missing_docs, reason = "criterion_main makes an undocumented function")]
+#![allow(missing_docs, reason = "criterion_group makes an undocumented function")]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use trimtab_domain::cpu::{self, CpuOptions};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::hint::{
@@ -57,26 +57,43 @@ impl Shape {
     }
 }
 
-fn take(criterion: &mut Criterion) {
-    let machine = CPUS_256.machine();
-    let options = CpuOptions::default();
-    let free = machine.online().difference(&CpuSet::parse("0,128").unwrap());
-    criterion.bench_function("take/16-of-256", |bench| {
-        bench.iter(|| cpu::take(&machine, black_box(&free), 16, &options).unwrap());
-    });
-    let distributed = CpuOptions { distribute_across_numa: true, ..options };
-    criterion.bench_function("take/16-of-256-distributed", |bench| {
-        bench.iter(|| cpu::take(&machine, black_box(&free), 16, &distributed).unwrap());
-    });
+/// One decision that can be repeated.
+type Decision = Box<dyn FnMut()>;
+
+/// Makes one.
+type Make = fn() -> Decision;
+
+fn decision<T>(mut decide: impl FnMut() -> T + 'static) -> Decision {
+    Box::new(move || {
+        black_box(decide());
+    })
 }
 
-fn hints(criterion: &mut Criterion) {
+/// Every decision, by the name of its figure; made when it is measured.
+const DECISIONS: [(&str, Make); 11] = [
+    ("take/16-of-256", || take(CpuOptions::default())),
+    ("take/16-of-256-distributed", || take(CpuOptions { distribute_across_numa: true, ..CpuOptions::default() })),
+    ("hints/64-on-8-numa", hints),
+    ("merge/8-numa-3-providers", || merge(full_lists(8), 8)),
+    ("merge/8-numa-3-providers-none-preferred", || merge(crowded_lists(8), 8)),
+    ("merge/16-numa", || merge(full_lists(16), 16)),
+    ("merge/16-numa-none-preferred", || merge(crowded_lists(16), 16)),
+    ("merge/64-numa", || merge_wide(demands(64, 8, 4))),
+    ("merge/64-numa-none-preferred", || merge_wide(demands(64, 8, 3))),
+    ("admit/256cpu-8numa", || admit(&CPUS_256, 4, ("16", "16Gi"))),
+    ("admit/4096cpu-64numa", || admit(&CPUS_4096, 40, ("96", "100Gi"))),
+];
+
+fn take(options: CpuOptions) -> Decision {
     let machine = CPUS_256.machine();
-    let options = CpuOptions::default();
-    let none = CpuSet::new();
-    criterion.bench_function("hints/64-on-8-numa", |bench| {
-        bench.iter(|| cpu::hints(&machine, black_box(machine.online()), &none, 64, &options));
-    });
+    let free = machine.online().difference(&CpuSet::parse("0,128").unwrap());
+    decision(move || cpu::take(&machine, black_box(&free), 16, &options).unwrap())
+}
+
+fn hints() -> Decision {
+    let machine = CPUS_256.machine();
+    let (options, none) = (CpuOptions::default(), CpuSet::new());
+    decision(move || cpu::hints(&machine, black_box(machine.online()), &none, 64, &options))
 }
 
 /// A topology manager of a machine with this many NUMA nodes.
@@ -117,23 +134,14 @@ fn demands(need: u64, taken: u64, len: u32) -> Vec<Opinion> {
     (0..3).map(|shift| Opinion::Sets(demand(shift * 7))).collect()
 }
 
-fn merge(criterion: &mut Criterion) {
-    for nodes in [8, 16] {
-        let name = if nodes == 8 { "merge/8-numa-3-providers".to_owned() } else { format!("merge/{nodes}-numa") };
-        let (manager, lists) = (topology("restricted", nodes), full_lists(nodes));
-        criterion.bench_function(&name, |bench| bench.iter(|| manager.merge(black_box(&lists))));
-        let lists = crowded_lists(nodes);
-        criterion.bench_function(&format!("{name}-none-preferred"), |bench| {
-            bench.iter(|| manager.merge(black_box(&lists)));
-        });
-    }
+fn merge(lists: Vec<ProviderHints>, nodes: u32) -> Decision {
+    let manager = topology("restricted", nodes);
+    decision(move || manager.merge(black_box(&lists)))
+}
+
+fn merge_wide(demands: Vec<Opinion>) -> Decision {
     let manager = topology("best-effort", 64);
-    let agreed = demands(64, 8, 4);
-    criterion.bench_function("merge/64-numa", |bench| bench.iter(|| manager.merge_demands(black_box(&agreed))));
-    let crowded = demands(64, 8, 3);
-    criterion.bench_function("merge/64-numa-none-preferred", |bench| {
-        bench.iter(|| manager.merge_demands(black_box(&crowded)));
-    });
+    decision(move || manager.merge_demands(black_box(&demands)))
 }
 
 /// All three managers, policy `restricted`.
@@ -171,23 +179,37 @@ fn pod(uid: usize, cpus: &str, memory: &str) -> Arc<Pod> {
 }
 
 /// One Guaranteed pod is admitted and removed, on a machine that already runs a few.
-fn admit(criterion: &mut Criterion) {
-    let rows =
-        [("admit/256cpu-8numa", CPUS_256, 4, ("16", "16Gi")), ("admit/4096cpu-64numa", CPUS_4096, 40, ("96", "100Gi"))];
-    for (name, shape, neighbours, (cpus, memory)) in rows {
-        let mut managers = managers(&shape, &[]);
-        for uid in 1..=neighbours {
-            managers.admit(&pod(uid, "8", "8Gi")).unwrap();
-        }
-        let wish = pod(0, cpus, memory);
-        criterion.bench_function(name, |bench| {
-            bench.iter(|| {
-                managers.admit(black_box(&wish)).unwrap();
-                managers.remove(&wish.uid);
-            });
-        });
+fn admit(shape: &Shape, neighbours: usize, (cpus, memory): (&str, &str)) -> Decision {
+    let mut managers = managers(shape, &[]);
+    for uid in 1..=neighbours {
+        managers.admit(&pod(uid, "8", "8Gi")).unwrap();
+    }
+    let wish = pod(0, cpus, memory);
+    decision(move || {
+        managers.admit(black_box(&wish)).unwrap();
+        managers.remove(&wish.uid);
+    })
+}
+
+fn measure(criterion: &mut Criterion) {
+    for (name, make) in DECISIONS {
+        let mut decide = make();
+        criterion.bench_function(name, |bench| bench.iter(&mut decide));
     }
 }
 
-criterion_group!(benches, take, hints, merge, admit);
-criterion_main!(benches);
+criterion_group!(benches, measure);
+
+/// `--count NAME TIMES` makes the named decision so often and nothing else, for tools that count instructions or
+/// allocations (`benches/count.sh`).
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some([_, name, times]) = arguments.windows(3).find(|window| window.first().is_some_and(|a| a == "--count")) {
+        let (_, make) = DECISIONS.iter().find(|(known, _)| known == name).unwrap();
+        let mut decide = make();
+        (0..times.parse().unwrap()).for_each(|_: u32| decide());
+        return;
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}
