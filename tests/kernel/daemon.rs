@@ -149,6 +149,19 @@ fn a_second_agent_refuses_to_start() {
 }
 
 #[test]
+fn an_agent_that_cannot_answer_does_not_touch_the_node() {
+    on_a_node(|node| {
+        let before = facts(&node);
+        let taken = std::net::TcpListener::bind("127.0.0.1:9808").unwrap();
+        let socket = node.path("socket").display().to_string();
+        let (code, text) = node.once("run", &["--socket", &socket, "--http", "127.0.0.1:9808"]);
+        assert_eq!((code, text.contains("another process may use the port")), (Some(1), true), "{text}");
+        assert_eq!(facts(&node), before);
+        drop(taken);
+    });
+}
+
+#[test]
 fn a_bad_profile_keeps_the_last_good_one_in_force_over_a_restart() {
     on_a_node(|node| {
         let mut agent = node.start_ready();

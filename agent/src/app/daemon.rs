@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::Builder;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -43,27 +43,30 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     info!(version = env!("CARGO_PKG_VERSION"), profile = %args.node.profile.display(), "holding this node");
 
     let cancel = CancellationToken::new();
+    // The node is not touched before socket and port are had: an agent that cannot start leaves no trace.
+    let (answering, may_begin) = oneshot::channel();
     let engine = {
         let (args, board, cancel) = (args.clone(), Arc::clone(&board), cancel.clone());
         let subsystems = node.subsystems;
         thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || {
-                let result = engine(&args, &board, subsystems, &cancel);
+                let begin = may_begin.blocking_recv().is_ok();
+                let result = if begin { engine(&args, &board, subsystems, &cancel) } else { Ok(()) };
                 // Without an engine there is nothing to answer about.
                 cancel.cancel();
                 result
             })
             .context("cannot start the engine's thread")?
     };
-    let answering = Builder::new_current_thread()
+    let answered = Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(answer(args, &board, node.view, started, &cancel)));
+        .and_then(|runtime| runtime.block_on(answer(args, &board, node.view, (started, answering), &cancel)));
     cancel.cancel();
     let holding = engine.join().map_err(|_| anyhow::anyhow!("the engine's thread panicked"))?;
-    answering?;
+    answered?;
     holding?;
     info!("ended; the node keeps its settings");
     Ok(exit::OK)
@@ -186,7 +189,7 @@ async fn answer(
     args: &RunArgs,
     board: &Arc<Board>,
     view: watch::Receiver<Arc<NodeView>>,
-    started: Instant,
+    (started, answering): (Instant, oneshot::Sender<()>),
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     lifecycle::cancel_on_signal(cancel.clone()).context("cannot install signal handlers")?;
@@ -195,6 +198,8 @@ async fn answer(
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names));
     let state = ServeState { report: report.clone(), view, metrics };
     let serving = serve::run(serve_config(args), state, cancel.clone()).await?;
+    // The engine's thread can only be gone if it panicked; joining it tells.
+    let _told = answering.send(());
     // The guard on the report must not live on: while it does, no new report can be published.
     let ready = async { report.wait_for(|node| node.ready).await.map(drop) };
     tokio::select! {
