@@ -205,6 +205,8 @@ impl<S: Subsystem> Runner<S> {
         let retry = match outcome.class() {
             None if outcome.again => Some(self.backoff.failed()),
             None => {
+                // Everything is held now, so that from here on each repair is drift without being on the list.
+                self.written.clear();
                 self.backoff.succeeded();
                 None
             }
