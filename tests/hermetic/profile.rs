@@ -278,6 +278,11 @@ fn judged(text: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+#[test]
+fn a_key_with_a_tab_is_named_without_one() {
+    judged(b"a\t>: \n  : &%\n  : ").unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -37,6 +37,15 @@ pub struct Diagnostic {
     pub hint: String,
 }
 
+/// A key may hold a tab, and a path is made of keys; what is printed must not drive a terminal.
+fn printable(path: String) -> String {
+    if !path.contains(char::is_control) {
+        return path;
+    }
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    path.chars().map(escaped).collect()
+}
+
 impl Diagnostic {
     /// A problem at a place; the file is filled in by whoever knows it.
     pub(crate) fn at(position: Position, path: impl Into<String>, message: impl Into<String>) -> Self {
@@ -44,7 +53,7 @@ impl Diagnostic {
             file: String::new(),
             line: position.line,
             column: position.column,
-            path: path.into(),
+            path: printable(path.into()),
             message: message.into(),
             found: String::new(),
             allowed: String::new(),
