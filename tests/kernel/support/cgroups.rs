@@ -142,11 +142,12 @@ impl Subtree {
                 self.set("cpu.max", &path, &cpus.map_or("max".into(), |cpus| (cpus * 100_000).to_string()));
             }
         }
-        let copy = self.programs.path().join(program);
-        if !copy.exists() {
-            fs::copy("/bin/sleep", &copy).unwrap();
+        let program = self.programs.path().join(program);
+        if !program.exists() {
+            // A link, not a copy: what another thread forks meanwhile may hold a copy open for writing (ETXTBSY).
+            std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
         }
-        let child = Command::new(copy).arg("3600").stdin(Stdio::null()).spawn().unwrap();
+        let child = Command::new(program).arg("3600").stdin(Stdio::null()).spawn().unwrap();
         for mount in &self.mounts {
             fs::write(mount.join(&self.name).join(&path).join("cgroup.procs"), child.id().to_string()).unwrap();
         }

@@ -73,7 +73,9 @@ pub(crate) fn in_user_namespace(name: &str, test: impl FnOnce()) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let binary = folder.path().join("kernel-tests");
-    std::fs::copy(std::env::current_exe().unwrap(), &binary).unwrap();
+    // By a program: what another thread forks meanwhile might hold a copy of ours open for writing (ETXTBSY).
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&binary).status().unwrap();
+    assert!(copied.success());
     let mut child = unshare_command();
     child.arg(binary).args(["--exact", name, "--nocapture", "--test-threads=1"]).env(INSIDE, "1").current_dir("/");
     let output = child.output().unwrap();
