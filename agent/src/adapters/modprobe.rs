@@ -101,7 +101,6 @@ fn obstacle(output: &str) -> ModuleObstacle {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -132,8 +131,11 @@ mod tests {
     async fn the_program_gets_the_hosts_folders_and_never_an_option_from_a_name() {
         let folder = tempfile::tempdir().unwrap();
         let (program, log) = (folder.path().join("modprobe"), folder.path().join("log"));
-        std::fs::write(&program, format!("#!/bin/sh\necho \"$@\" > {}\n", log.display())).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let text = folder.path().join("text");
+        std::fs::write(&text, format!("#!/bin/sh\necho \"$@\" > {}\n", log.display())).unwrap();
+        // By a program: what another test forks meanwhile might hold a file of ours open for writing (ETXTBSY).
+        let mut install = std::process::Command::new("install");
+        assert!(install.args(["-m", "755"]).args([&text, &program]).status().unwrap().success());
         Modprobe::new(&program, Path::new("/host")).load(&name("br_netfilter")).await.unwrap();
         let expected = "--use-blacklist -d /host -C /host/etc/modprobe.d -- br_netfilter\n";
         assert_eq!(std::fs::read_to_string(&log).unwrap(), expected);
