@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use trimtab_domain::masquerade::check_chain_name;
 use trimtab_domain::spec::ip_masq::IpMasqSpec;
 
 use super::go_duration;
@@ -11,23 +12,6 @@ use super::reader::{Cursor, Object, Problems};
 
 /// Highest `cidrLimit`; ip-masq-agent has no bound.
 const MAX_CIDR_LIMIT: u64 = 4096;
-/// Longest chain name that iptables takes (`XT_EXTENSION_MAXNAMELEN` less one).
-const MAX_CHAIN_NAME: usize = 28;
-/// Names that iptables keeps for itself.
-const RESERVED_CHAINS: [&str; 12] = [
-    "ACCEPT",
-    "DROP",
-    "QUEUE",
-    "RETURN",
-    "MASQUERADE",
-    "SNAT",
-    "DNAT",
-    "REDIRECT",
-    "PREROUTING",
-    "INPUT",
-    "OUTPUT",
-    "POSTROUTING",
-];
 /// Shorter intervals keep a node busy; ip-masq-agent takes even zero, and spins.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// How a prefix looks.
@@ -156,11 +140,9 @@ fn parse_cidr(text: &str) -> Option<IpNet> {
 }
 
 fn read_chain<'a>(cursor: &Cursor<'a>, problems: &mut Problems) -> Option<&'a str> {
-    let allowed = "1 to 28 letters, digits, '-', '_' and '.', not a name that iptables keeps for itself";
+    let allowed = "1 to 28 letters, digits or any of - _ . : + @, not a name that iptables keeps for itself";
     let name = cursor.text(allowed, problems)?;
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let sound = !name.is_empty() && name.len() <= MAX_CHAIN_NAME && !name.starts_with('-') && name.chars().all(good);
-    if !sound || RESERVED_CHAINS.contains(&name) {
+    if check_chain_name(name).is_err() {
         problems.refuse(cursor.problem("not a chain name").allowed(allowed));
         return None;
     }
