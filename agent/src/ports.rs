@@ -1,10 +1,12 @@
 //! What the agent asks of the node: one trait per thing, implemented once in `adapters` and once as a test double.
 
+pub mod admission;
 pub mod cgroups;
 pub mod kubelet;
 pub mod machine;
 pub mod modules;
 pub mod names;
+pub mod runtime;
 
 use std::future::Future;
 use std::io;

@@ -19,6 +19,7 @@ pub mod quote;
 pub mod record;
 pub mod reservation;
 pub mod reserved_memory;
+pub mod roster;
 pub mod spec;
 pub mod sysctl;
 pub mod topology;
