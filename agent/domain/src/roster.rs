@@ -1,4 +1,8 @@
-//! Pods and containers as a container runtime tells of them, over NRI or CRI: plain data.
+//! Pods and containers as a container runtime tells of them, over NRI or CRI: plain data, and what follows from it.
+
+mod live;
+
+pub use live::Roster;
 
 use std::collections::BTreeMap;
 
@@ -92,4 +96,21 @@ pub struct ToldResources {
     pub mems: String,
     /// `oom_score_adj`.
     pub oom_score_adj: Option<i64>,
+}
+
+impl ToldResources {
+    /// Takes what `change` says; what it leaves out stays.
+    pub fn update(&mut self, change: &Self) {
+        self.cpu_shares = change.cpu_shares.or(self.cpu_shares);
+        self.cpu_quota_us = change.cpu_quota_us.or(self.cpu_quota_us);
+        self.cpu_period_us = change.cpu_period_us.or(self.cpu_period_us);
+        self.memory_limit_bytes = change.memory_limit_bytes.or(self.memory_limit_bytes);
+        self.oom_score_adj = change.oom_score_adj.or(self.oom_score_adj);
+        self.hugepage_limits.extend(change.hugepage_limits.clone());
+        for (own, new) in [(&mut self.cpus, &change.cpus), (&mut self.mems, &change.mems)] {
+            if !new.is_empty() {
+                own.clone_from(new);
+            }
+        }
+    }
 }

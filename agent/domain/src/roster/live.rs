@@ -1,0 +1,306 @@
+//! The roster as it lives: fed with the events of NRI and the listings of CRI, in the order in which they come.
+//!
+//! Rules: a container lives once, so its state never goes back; a sandbox that was stopped stays so; what a source leaves
+//! out (an empty text, an absent number) does not wipe out what another one told. A container that has exited stays until
+//! the runtime removes it or one of the same name takes its place, because the kubelet restarts it under the same name
+//! and its CPUs are kept for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{ContainerState, Sandbox, SandboxContainer, SandboxId, ToldResources};
+use crate::workload::{ContainerId, PodUid};
+
+/// Everything that a runtime told of, as far as it is not over.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Roster {
+    sandboxes: BTreeMap<SandboxId, Known>,
+    containers: BTreeMap<ContainerId, Entry>,
+    /// Grows with everything that is new or ends, so that the order of events can be told.
+    clock: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    sandbox: Sandbox,
+    /// Moment at which it was first told of.
+    came: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    container: SandboxContainer,
+    /// Moment at which it was first told of.
+    came: u64,
+    /// Moment at which it ended.
+    ended: Option<u64>,
+}
+
+impl Roster {
+    /// Replaces everything (NRI `Synchronize`): what is not told is over. What is told of again keeps its place in time
+    /// and the facts that this telling leaves out. A container whose sandbox is missing is kept: the sandbox may follow.
+    pub fn replace(&mut self, sandboxes: Vec<Sandbox>, containers: Vec<SandboxContainer>) {
+        let listed: BTreeSet<SandboxId> = sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
+        self.sandboxes.retain(|id, _| listed.contains(id));
+        let listed: BTreeSet<ContainerId> = containers.iter().map(|container| container.id.clone()).collect();
+        self.containers.retain(|id, _| listed.contains(id));
+        self.put_all(sandboxes, containers);
+    }
+
+    /// Takes a listing of all *ready* sandboxes and *created or running* containers (CRI). A sandbox that is missing is
+    /// over; a container that is missing has exited, and stays as such while its sandbox is ready.
+    pub fn refresh(&mut self, sandboxes: Vec<Sandbox>, containers: Vec<SandboxContainer>) {
+        let listed: BTreeSet<SandboxId> = sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
+        self.sandboxes.retain(|id, _| listed.contains(id));
+        self.containers.retain(|_, entry| listed.contains(&entry.container.sandbox));
+        let listed: BTreeSet<ContainerId> = containers.iter().map(|container| container.id.clone()).collect();
+        let missing: Vec<ContainerId> = self.containers.keys().filter(|id| !listed.contains(id)).cloned().collect();
+        for id in &missing {
+            self.stop_container(id);
+        }
+        self.put_all(sandboxes, containers);
+    }
+
+    /// Takes facts about what is known already and ignores the rest: a listing that was made while events come in tells
+    /// neither what is new nor what is over.
+    pub fn complete(&mut self, sandboxes: &[Sandbox], containers: &[SandboxContainer]) {
+        for sandbox in sandboxes {
+            if let Some(known) = self.sandboxes.get_mut(&sandbox.id) {
+                fill_sandbox(&mut known.sandbox, sandbox);
+            }
+        }
+        for container in containers {
+            if let Some(known) = self.containers.get_mut(&container.id) {
+                fill_container(&mut known.container, container);
+            }
+        }
+    }
+
+    /// A sandbox is new or has changed. One of which nothing but the id is told (some events of NRI) is not added.
+    pub fn put_sandbox(&mut self, sandbox: Sandbox) {
+        match self.sandboxes.get_mut(&sandbox.id) {
+            Some(known) => merge_sandbox(&mut known.sandbox, sandbox),
+            None if sandbox.uid.0.is_empty() => {}
+            None => {
+                self.clock += 1;
+                self.sandboxes.insert(sandbox.id.clone(), Known { sandbox, came: self.clock });
+            }
+        }
+    }
+
+    /// A container is new or has changed. It takes the place of those of its sandbox and name that have exited.
+    pub fn put_container(&mut self, container: SandboxContainer) {
+        if let Some(known) = self.containers.get_mut(&container.id) {
+            let over = container.state == ContainerState::Exited;
+            merge_container(&mut known.container, container);
+            if over && known.ended.is_none() {
+                self.clock += 1;
+                known.ended = Some(self.clock);
+            }
+            return;
+        }
+        self.containers.retain(|_, entry| {
+            let other = &entry.container;
+            other.sandbox != container.sandbox || other.name != container.name || entry.ended.is_none()
+        });
+        self.clock += 1;
+        let ended = (container.state == ContainerState::Exited).then_some(self.clock);
+        self.containers.insert(container.id.clone(), Entry { container, came: self.clock, ended });
+    }
+
+    /// Resources of a container were changed; what `change` leaves out stays as it was told before.
+    pub fn update_container(&mut self, id: &ContainerId, change: &ToldResources) {
+        if let Some(entry) = self.containers.get_mut(id) {
+            entry.container.resources.get_or_insert_default().update(change);
+        }
+    }
+
+    /// A container has exited; may be told twice, and of one that is not known.
+    pub fn stop_container(&mut self, id: &ContainerId) {
+        if let Some(entry) = self.containers.get_mut(id)
+            && entry.ended.is_none()
+        {
+            self.clock += 1;
+            entry.ended = Some(self.clock);
+            entry.container.state = ContainerState::Exited;
+        }
+    }
+
+    /// The runtime has forgotten a container.
+    pub fn remove_container(&mut self, id: &ContainerId) {
+        self.containers.remove(id);
+    }
+
+    /// A sandbox is stopped, and with it all of its containers.
+    pub fn stop_sandbox(&mut self, id: &SandboxId) {
+        if let Some(known) = self.sandboxes.get_mut(id) {
+            known.sandbox.ready = false;
+        }
+        let inside: Vec<ContainerId> = self.containers_of(id).map(|container| container.id.clone()).collect();
+        for container in &inside {
+            self.stop_container(container);
+        }
+    }
+
+    /// The runtime has forgotten a sandbox, and with it all of its containers.
+    pub fn remove_sandbox(&mut self, id: &SandboxId) {
+        self.sandboxes.remove(id);
+        self.containers.retain(|_, entry| entry.container.sandbox != *id);
+    }
+
+    /// A sandbox.
+    #[must_use]
+    pub fn sandbox(&self, id: &SandboxId) -> Option<&Sandbox> {
+        self.sandboxes.get(id).map(|known| &known.sandbox)
+    }
+
+    /// A container.
+    #[must_use]
+    pub fn container(&self, id: &ContainerId) -> Option<&SandboxContainer> {
+        self.containers.get(id).map(|entry| &entry.container)
+    }
+
+    /// All sandboxes by id.
+    pub fn sandboxes(&self) -> impl Iterator<Item = &Sandbox> {
+        self.sandboxes.values().map(|known| &known.sandbox)
+    }
+
+    /// All containers in the order in which they were made: by the runtime's clock if it told for all of them, else as
+    /// they came.
+    #[must_use]
+    pub fn containers(&self) -> Vec<&SandboxContainer> {
+        let mut entries: Vec<&Entry> = self.containers.values().collect();
+        let dated = entries.iter().all(|entry| entry.container.created_at_ns != 0);
+        entries.sort_by_key(|entry| (if dated { entry.container.created_at_ns } else { 0 }, entry.came));
+        entries.into_iter().map(|entry| &entry.container).collect()
+    }
+
+    /// The containers of a sandbox, by id.
+    pub fn containers_of<'a>(&'a self, id: &'a SandboxId) -> impl Iterator<Item = &'a SandboxContainer> {
+        let inside = self.containers.values().filter(move |entry| entry.container.sandbox == *id);
+        inside.map(|entry| &entry.container)
+    }
+
+    /// The sandbox in which a pod lives: the youngest that is ready; `None` if none is.
+    #[must_use]
+    pub fn ready_sandbox(&self, uid: &PodUid) -> Option<&Sandbox> {
+        let ready = self.sandboxes.values().filter(|known| known.sandbox.ready && known.sandbox.uid == *uid);
+        ready.max_by_key(|known| known.came).map(|known| &known.sandbox)
+    }
+
+    /// True while what a container of this pod and name holds is kept for it: a sandbox of the pod is ready, and the
+    /// runtime has not removed the last container of the name from it.
+    #[must_use]
+    pub fn keeps(&self, uid: &PodUid, name: &str) -> bool {
+        let of_pod = |id: &SandboxId| self.sandbox(id).is_some_and(|sandbox| sandbox.ready && sandbox.uid == *uid);
+        let mut entries = self.containers.values();
+        entries.any(|entry| entry.container.name == name && of_pod(&entry.container.sandbox))
+    }
+
+    /// True if the container ended before another one of its sandbox and of another name came: so do init containers.
+    /// An application container does the same if it crashes before the kubelet has started the next one.
+    #[must_use]
+    pub fn ended_before_next(&self, id: &ContainerId) -> bool {
+        let Some(Entry { container, ended: Some(ended), .. }) = self.containers.get(id) else { return false };
+        self.containers.values().any(|other| {
+            let sibling = other.container.sandbox == container.sandbox && other.container.name != container.name;
+            sibling && other.came > *ended
+        })
+    }
+
+    /// True if nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sandboxes.is_empty() && self.containers.is_empty()
+    }
+
+    fn put_all(&mut self, mut sandboxes: Vec<Sandbox>, mut containers: Vec<SandboxContainer>) {
+        sandboxes.sort_by(|a, b| (a.created_at_ns, &a.id).cmp(&(b.created_at_ns, &b.id)));
+        for sandbox in sandboxes {
+            self.put_sandbox(sandbox);
+        }
+        containers.sort_by(|a, b| (a.created_at_ns, &a.id).cmp(&(b.created_at_ns, &b.id)));
+        for container in containers {
+            self.put_container(container);
+        }
+    }
+}
+
+/// Takes everything that the newer telling says.
+fn merge_sandbox(known: &mut Sandbox, newer: Sandbox) {
+    known.ready &= newer.ready;
+    let told = |text: String, known: &mut String| {
+        if !text.is_empty() {
+            *known = text;
+        }
+    };
+    told(newer.uid.0, &mut known.uid.0);
+    told(newer.namespace, &mut known.namespace);
+    told(newer.name, &mut known.name);
+    told(newer.runtime_handler, &mut known.runtime_handler);
+    told(newer.cgroup_parent, &mut known.cgroup_parent);
+    if !newer.labels.is_empty() {
+        known.labels = newer.labels;
+    }
+    if !newer.annotations.is_empty() {
+        known.annotations = newer.annotations;
+    }
+    if newer.created_at_ns != 0 {
+        known.created_at_ns = newer.created_at_ns;
+    }
+    known.pod_resources = newer.pod_resources.or(known.pod_resources.take());
+}
+
+/// Takes everything that the newer telling says; see the rules above for the state.
+fn merge_container(known: &mut SandboxContainer, newer: SandboxContainer) {
+    known.state = later(known.state, newer.state);
+    let told = |text: String, known: &mut String| {
+        if !text.is_empty() {
+            *known = text;
+        }
+    };
+    told(newer.sandbox.0, &mut known.sandbox.0);
+    told(newer.name, &mut known.name);
+    told(newer.cgroups_path, &mut known.cgroups_path);
+    if !newer.labels.is_empty() {
+        known.labels = newer.labels;
+    }
+    if !newer.annotations.is_empty() {
+        known.annotations = newer.annotations;
+    }
+    if newer.created_at_ns != 0 {
+        known.created_at_ns = newer.created_at_ns;
+    }
+    known.pid = newer.pid.or(known.pid);
+    known.resources = newer.resources.or(known.resources.take());
+}
+
+/// Takes what is not known yet.
+fn fill_sandbox(known: &mut Sandbox, other: &Sandbox) {
+    let (mut filled, ready) = (other.clone(), known.ready);
+    filled.ready = true;
+    merge_sandbox(&mut filled, known.clone());
+    filled.ready = ready;
+    *known = filled;
+}
+
+/// Takes what is not known yet, and the process.
+fn fill_container(known: &mut SandboxContainer, other: &SandboxContainer) {
+    let mut filled = other.clone();
+    filled.state = known.state;
+    merge_container(&mut filled, known.clone());
+    *known = filled;
+}
+
+/// The later of two states of one container; "unknown" says nothing.
+fn later(known: ContainerState, newer: ContainerState) -> ContainerState {
+    use ContainerState::{Created, Exited, Running, Unknown};
+    match (known, newer) {
+        (Exited, _) | (_, Exited) => Exited,
+        (Running, _) | (_, Running) => Running,
+        (Created, _) | (_, Created) => Created,
+        (Unknown, Unknown) => Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests;
