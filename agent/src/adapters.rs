@@ -15,4 +15,6 @@ pub mod pod_names;
 pub mod process_table;
 pub mod profile_file;
 pub mod runtime_config;
+pub mod systemd;
+pub mod thread_masks;
 pub mod topology_sysfs;

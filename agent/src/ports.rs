@@ -7,6 +7,8 @@ pub mod machine;
 pub mod modules;
 pub mod names;
 pub mod runtime;
+pub mod threads;
+pub mod units;
 
 use std::future::Future;
 use std::io;

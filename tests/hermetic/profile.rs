@@ -148,6 +148,11 @@ fn values_may_be_spelled_in_every_documented_way() {
         managers("extensions: {wideMachines: true, isolatedCPUs: ExclusiveOnly, resizeInPlace: true}").extensions;
     assert!(beyond.wide_machines && beyond.resize_in_place);
     assert_eq!(beyond.isolated_cpus, IsolatedCpus::ExclusiveOnly);
+    assert!(managers("").lifts_cpu_quota(), "as kubelets since 1.33");
+    assert!(!managers("featureGates: {DisableCPUQuotaWithExclusiveCPUs: false}").lifts_cpu_quota());
+    let gate = "featureGates: {DisableCPUQuotaWithExclusiveCPUs: true}";
+    let switched = managers(&format!("{gate}, extensions: {{liftCPUQuota: false, migrateMemory: true}}"));
+    assert!(!switched.lifts_cpu_quota() && switched.extensions.migrate_memory);
     assert_eq!(managers("extensions: {}").extensions, managers("").extensions, "nothing is on by itself");
     let aliased = spec_of("  sysctls:\n    values: {vm.swappiness: &ten 10, vm.dirty_ratio: *ten}\n");
     assert_eq!(aliased.sysctls.values["vm.dirty_ratio"], "10");

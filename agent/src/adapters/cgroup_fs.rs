@@ -15,6 +15,8 @@ use trimtab_domain::spec::cgroup::CgroupDriver;
 use crate::ports::cgroups::{CgroupError, CgroupTree, TreeEvidence, Written};
 use crate::ports::{FileError, HostFiles};
 
+/// The controller of CPUs and memory nodes.
+const CPUSET: &str = "cpuset";
 /// Mounts as the host's first process sees them, and as this one does where that is hidden.
 const MOUNTINFO: [&str; 2] = ["/proc/1/mountinfo", "/proc/self/mountinfo"];
 
@@ -49,10 +51,6 @@ impl CgroupFs {
             }
         }
         Ok(CgroupMounts::default())
-    }
-
-    fn cpuset(&self, mounts: &CgroupMounts) -> Result<Hierarchy, CgroupError> {
-        mounts.hierarchy_of("cpuset").ok_or(CgroupError::NoCpuset)
     }
 
     /// The layouts whose directory of all pods exists in the hierarchy.
@@ -102,18 +100,22 @@ impl CgroupTree for CgroupFs {
 
     fn pods(&self) -> Result<Option<PodTree>, CgroupError> {
         let mounts = self.mounts()?;
-        let hierarchy = self.cpuset(&mounts)?;
+        let hierarchy = hierarchy_of(&mounts, CPUSET)?;
         let Some(layout) = self.layout_in_use(&hierarchy)? else { return Ok(None) };
         Ok(Some(walk::Walk::new(&*self.files, &mounts, hierarchy, &layout).read()?))
     }
 
     fn read(&self, path: &str, file: &str) -> Result<Option<String>, CgroupError> {
-        let hierarchy = self.cpuset(&self.mounts()?)?;
+        let hierarchy = match hierarchy_of(&self.mounts()?, file) {
+            // Without the controller there is no such file.
+            Err(CgroupError::NoController(_)) => return Ok(None),
+            hierarchy => hierarchy?,
+        };
         Ok(read_trimmed(&*self.files, &at(&hierarchy, path).join(file))?)
     }
 
     fn write(&self, path: &str, file: &str, value: &str) -> Result<Written, CgroupError> {
-        let hierarchy = self.cpuset(&self.mounts()?)?;
+        let hierarchy = hierarchy_of(&self.mounts()?, file)?;
         // An empty write(2) never reaches the kernel's handler; a line feed is the empty list.
         let text = if value.is_empty() { "\n" } else { value };
         match self.files.write(&at(&hierarchy, path).join(file), text) {
@@ -122,6 +124,15 @@ impl CgroupTree for CgroupFs {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The hierarchy that has the controller of a file: `cpu` for `cpu.max`, `cpuset` for `cpuset.cpus`.
+fn hierarchy_of(mounts: &CgroupMounts, file: &str) -> Result<Hierarchy, CgroupError> {
+    let controller = file.split_once('.').map_or(file, |(controller, _)| controller);
+    mounts.hierarchy_of(controller).ok_or_else(|| match controller {
+        CPUSET => CgroupError::NoCpuset,
+        _ => CgroupError::NoController(controller.to_owned()),
+    })
 }
 
 /// ENOENT: the directory is gone; ENODEV: it went between open and write.

@@ -17,6 +17,8 @@ use crate::adapters::modprobe::Modprobe;
 use crate::adapters::pod_names::LogNames;
 use crate::adapters::process_table::ProcessTable;
 use crate::adapters::runtime_config::RuntimeFiles;
+use crate::adapters::systemd::Systemd;
+use crate::adapters::thread_masks::ProcThreads;
 use crate::adapters::topology_sysfs::SysfsTopology;
 use crate::config::NodeArgs;
 use crate::ports::HostFiles;
@@ -52,7 +54,10 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         tree: Arc::clone(&tree),
         machine: Arc::new(SysfsTopology::new(Arc::clone(&host))),
         kubelet: Arc::clone(&kubelet),
-        names: Arc::new(LogNames::new(host)),
+        names: Arc::new(LogNames::new(Arc::clone(&host))),
+        threads: Arc::new(ProcThreads::new(host)),
+        runtime: None,
+        units: Some(Arc::new(Systemd::new(&args.host_root))),
         ledger: Arc::<DiskLedger>::clone(&ledger),
     });
     let modules = Arc::new(Modprobe::new("modprobe", &args.host_root));

@@ -22,13 +22,13 @@ pub trait CgroupTree: Send + Sync + 'static {
     fn pods(&self) -> Result<Option<PodTree>, CgroupError>;
 
     /// Text of a file, without the final newline; `None` if the cgroup or the file does not exist. `path` is relative to
-    /// the hierarchy with the controller `cpuset`.
+    /// the hierarchy with the controller that the file's name begins with (`cpuset.cpus`, `cpu.max`).
     ///
     /// # Errors
     /// [`CgroupError`] when it exists and cannot be read.
     fn read(&self, path: &str, file: &str) -> Result<Option<String>, CgroupError>;
 
-    /// Writes a file.
+    /// Writes a file; `path` as in [`Self::read`].
     ///
     /// # Errors
     /// [`CgroupError`]; a cgroup that has vanished is [`Written::Vanished`], not an error.
@@ -78,6 +78,9 @@ pub enum CgroupError {
     /// No hierarchy has the controller.
     #[error("no mounted cgroup hierarchy has the controller cpuset; mount /sys/fs/cgroup of the host into the agent")]
     NoCpuset,
+    /// No hierarchy has another controller.
+    #[error("no mounted cgroup hierarchy has the controller {0}; mount /sys/fs/cgroup of the host into the agent")]
+    NoController(String),
     /// Both drivers' trees exist, and nothing tells which one is in use.
     #[error("the trees {} both exist and both or neither run pods; remove the one left over (rmdir, leaves first)", .0.join(" and "))]
     Ambiguous(Vec<String>),

@@ -31,7 +31,7 @@ const FIELDS: [&str; 17] = [
     "extensions",
 ];
 /// Fields of `extensions`: what the kubelet does not have.
-const EXTENSIONS: [&str; 3] = ["wideMachines", "isolatedCPUs", "resizeInPlace"];
+const EXTENSIONS: [&str; 5] = ["wideMachines", "isolatedCPUs", "resizeInPlace", "liftCPUQuota", "migrateMemory"];
 /// Values of `isolatedCPUs`.
 const ISOLATED_CPUS: [(&str, IsolatedCpus); 3] = [
     ("Ordinary", IsolatedCpus::Ordinary),
@@ -96,9 +96,11 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<Reso
 fn read_extensions(cursor: &Cursor<'_>, problems: &mut Problems) -> ManagerExtensionsSpec {
     let mut extensions = ManagerExtensionsSpec::default();
     let Some(section) = cursor.object(&EXTENSIONS, problems) else { return extensions };
-    let mut read = |name: &str| section.field(name).and_then(|cursor| cursor.boolean(problems)).unwrap_or(false);
-    extensions.wide_machines = read("wideMachines");
-    extensions.resize_in_place = read("resizeInPlace");
+    let mut read = |name: &str| section.field(name).and_then(|cursor| cursor.boolean(problems));
+    extensions.wide_machines = read("wideMachines").unwrap_or(false);
+    extensions.resize_in_place = read("resizeInPlace").unwrap_or(false);
+    extensions.lift_cpu_quota = read("liftCPUQuota");
+    extensions.migrate_memory = read("migrateMemory").unwrap_or(false);
     let names = ISOLATED_CPUS.map(|(name, _)| name);
     let chosen = section.field("isolatedCPUs").and_then(|cursor| cursor.choice(&names, problems));
     let isolated = ISOLATED_CPUS.iter().find(|(name, _)| Some(*name) == chosen);

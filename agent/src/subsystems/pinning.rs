@@ -34,6 +34,9 @@ use crate::ports::cgroups::{CgroupError, CgroupTree};
 use crate::ports::kubelet::KubeletSource;
 use crate::ports::machine::MachineSource;
 use crate::ports::names::PodNames;
+use crate::ports::runtime::ContainerRuntime;
+use crate::ports::threads::Threads;
+use crate::ports::units::Units;
 use crate::ports::{Ledger, Watch};
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::report::ObjectReport;
@@ -55,6 +58,12 @@ pub struct PinningPorts {
     pub names: Arc<dyn PodNames>,
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
+    /// The threads of containers.
+    pub threads: Arc<dyn Threads>,
+    /// The container runtime; absent: none is asked.
+    pub runtime: Option<Arc<dyn ContainerRuntime>>,
+    /// systemd; absent: it is not asked.
+    pub units: Option<Arc<dyn Units>>,
 }
 
 /// The subsystem.

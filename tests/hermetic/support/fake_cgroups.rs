@@ -15,6 +15,7 @@ use trimtab::adapters::cgroup_fs::CgroupFs;
 use trimtab::adapters::kubelet_config::KubeletFiles;
 use trimtab::adapters::pod_names::LogNames;
 use trimtab::adapters::process_table::ProcessTable;
+use trimtab::adapters::thread_masks::ProcThreads;
 use trimtab::adapters::topology_sysfs::SysfsTopology;
 use trimtab::ports::HostFiles;
 use trimtab::ports::names::Processes;
@@ -92,7 +93,10 @@ impl FakeCgroups {
             tree: Arc::new(CgroupFs::new(Arc::clone(&host), "/").unwrap()),
             machine: Arc::new(SysfsTopology::new(Arc::clone(&host))),
             kubelet: Arc::new(KubeletFiles::new(Arc::clone(&host), processes)),
-            names: Arc::new(LogNames::new(host)),
+            names: Arc::new(LogNames::new(Arc::clone(&host))),
+            threads: Arc::new(ProcThreads::new(host)),
+            runtime: None,
+            units: None,
             ledger: Arc::new(self.ledger.clone()),
         }
     }

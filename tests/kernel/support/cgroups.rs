@@ -14,6 +14,7 @@ use trimtab::adapters::host_fs::HostFs;
 use trimtab::adapters::kubelet_config::KubeletFiles;
 use trimtab::adapters::pod_names::LogNames;
 use trimtab::adapters::process_table::ProcessTable;
+use trimtab::adapters::thread_masks::ProcThreads;
 use trimtab::adapters::topology_sysfs::SysfsTopology;
 use trimtab::ports::HostFiles;
 use trimtab::subsystems::pinning::PinningPorts;
@@ -87,7 +88,10 @@ impl Subtree {
             tree: Arc::new(CgroupFs::new(Arc::clone(&host), &format!("/{}", self.name)).unwrap()),
             machine: Arc::new(SysfsTopology::new(Arc::clone(&host))),
             kubelet: Arc::new(KubeletFiles::new(Arc::clone(&host), processes)),
-            names: Arc::new(LogNames::new(host)),
+            names: Arc::new(LogNames::new(Arc::clone(&host))),
+            threads: Arc::new(ProcThreads::new(host)),
+            runtime: None,
+            units: None,
             ledger: Arc::new(self.ledger.clone()),
         }
     }

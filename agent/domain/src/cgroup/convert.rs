@@ -2,6 +2,8 @@
 
 use std::num::IntErrorKind;
 
+use super::Version;
+
 /// A value of a cgroup file was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file} holds {value:?}, which is not {expected}")]
@@ -30,6 +32,38 @@ pub struct Quota {
     pub quota_us: Option<u64>,
     /// Microseconds.
     pub period_us: u64,
+}
+
+impl Quota {
+    /// The text of `cpu.max`.
+    #[must_use]
+    pub fn to_cpu_max(self) -> String {
+        match self.quota_us {
+            Some(quota) => format!("{quota} {}", self.period_us),
+            None => format!("max {}", self.period_us),
+        }
+    }
+
+    /// The text of `cpu.cfs_quota_us`; the period has a file of its own.
+    #[must_use]
+    pub fn to_cfs_quota(self) -> String {
+        self.quota_us.map_or_else(|| "-1".to_owned(), |quota| quota.to_string())
+    }
+
+    /// The text of the file that bounds CPU time in this version: `cpu.cfs_quota_us` or `cpu.max`.
+    #[must_use]
+    pub fn to_text(self, version: Version) -> String {
+        match version {
+            Version::V1 => self.to_cfs_quota(),
+            Version::V2 => self.to_cpu_max(),
+        }
+    }
+
+    /// The same without a bound.
+    #[must_use]
+    pub const fn lifted(self) -> Self {
+        Self { quota_us: None, period_us: self.period_us }
+    }
 }
 
 /// A bound of memory or huge pages.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CpuControl, Hierarchy, LeafKind, Limit, Version};
+use super::{CpuControl, Hierarchy, LeafKind, Limit, Quota, Version};
 use crate::quantity::Quantity;
 use crate::spec::cgroup::CgroupDriver;
 use crate::workload::{ContainerId, PodUid, QosClass, ResourceName, Resources};
@@ -52,6 +52,8 @@ pub struct PodCgroup {
     pub uid: PodUid,
     /// Its class, by the place of its directory.
     pub qos: QosClass,
+    /// Its bound of CPU time; absent where no hierarchy has the controller `cpu`, or the text makes no sense.
+    pub quota: Option<Quota>,
     /// Its containers, sandbox and monitors among them, in order of creation.
     pub containers: Vec<ContainerCgroup>,
 }

@@ -55,11 +55,19 @@ pub struct ManagerExtensionsSpec {
     pub isolated_cpus: IsolatedCpus,
     /// A container whose request changed keeps as many of its CPUs as it can.
     pub resize_in_place: bool,
+    /// Whether containers with exclusive CPUs have no CFS quota; absent: as the kubelet's feature gate
+    /// `DisableCPUQuotaWithExclusiveCPUs` says.
+    pub lift_cpu_quota: Option<bool>,
+    /// Memory nodes of running containers are changed even where the kernel then moves their pages (cgroup-v2.rst,
+    /// "cpuset.mems"), which stalls large processes.
+    pub migrate_memory: bool,
 }
 
 impl ResourceManagersSpec {
     /// Time between two looks where a profile sets none (`nodeStatusUpdateFrequency`).
     pub const DEFAULT_RECONCILE_PERIOD: Duration = Duration::from_secs(10);
+    /// Name and default of the gate by which the kubelet lifts the quota of exclusive containers (on since 1.33).
+    const LIFT_QUOTA_GATE: (&str, bool) = ("DisableCPUQuotaWithExclusiveCPUs", true);
     /// `evictionHard` where a profile has none (KubeletConfiguration v1beta1, Linux).
     pub const DEFAULT_EVICTION_HARD: [(&str, &str); 5] = [
         ("imagefs.available", "15%"),
@@ -68,6 +76,16 @@ impl ResourceManagersSpec {
         ("nodefs.available", "10%"),
         ("nodefs.inodesFree", "5%"),
     ];
+}
+
+impl ResourceManagersSpec {
+    /// True if containers with exclusive CPUs, and their pods, have no CFS quota.
+    #[must_use]
+    pub fn lifts_cpu_quota(&self) -> bool {
+        let (gate, default) = Self::LIFT_QUOTA_GATE;
+        let by_gate = || self.feature_gates.get(gate).copied().unwrap_or(default);
+        self.extensions.lift_cpu_quota.unwrap_or_else(by_gate)
+    }
 }
 
 impl Default for ResourceManagersSpec {

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use trimtab_domain::cgroup::tree::{ContainerCgroup, Cpuset, PodCgroup, PodTree, Processes, hugepage_resource};
 use trimtab_domain::cgroup::{
-    CgroupMounts, ControlError, CpuControl, Hierarchy, Leaf, Limit, PodsLayout, Version, parse_cpu_max, parse_leaf,
-    parse_limit, parse_quota_v1, parse_weight,
+    CgroupMounts, ControlError, CpuControl, Hierarchy, Leaf, Limit, PodsLayout, Quota, Version, parse_cpu_max,
+    parse_leaf, parse_limit, parse_quota_v1, parse_weight,
 };
 use trimtab_domain::workload::QosClass;
 
@@ -63,7 +63,8 @@ impl<'a> Walk<'a> {
                 let Some(uid) = self.layout.parse_pod(qos, &entry.name) else { continue };
                 let path = format!("{directory}/{}", entry.name);
                 let Some(containers) = self.read_containers(&path, qos)? else { continue };
-                tree.pods.push(PodCgroup { cpuset: self.read_cpuset(&path)?, uid, qos, containers });
+                let quota = self.read_quota(&path)?.and_then(Result::ok);
+                tree.pods.push(PodCgroup { cpuset: self.read_cpuset(&path)?, uid, qos, quota, containers });
             }
         }
         Ok(tree)
@@ -154,19 +155,24 @@ impl<'a> Walk<'a> {
         if let Some(text) = read(weight_file)? {
             container.cpu.weight = noted(parse_weight(weight_file, &text), path, &mut container.problems);
         }
-        let quota = match hierarchy.version {
-            Version::V1 => match (read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?) {
-                (Some(quota), Some(period)) => Some(parse_quota_v1(&quota, &period)),
-                _ => None,
-            },
-            Version::V2 => read("cpu.max")?.map(|text| parse_cpu_max(&text)),
-        };
-        container.cpu.quota = quota.and_then(|quota| noted(quota, path, &mut container.problems));
+        container.cpu.quota = self.read_quota(path)?.and_then(|quota| noted(quota, path, &mut container.problems));
         if !container.problems.is_empty() {
             // Half of the truth would be taken for a request.
             container.cpu = CpuControl::default();
         }
         Ok(())
+    }
+
+    fn read_quota(&self, path: &str) -> Result<Option<Result<Quota, ControlError>>, FileError> {
+        let Some(hierarchy) = &self.cpu else { return Ok(None) };
+        let read = |file: &str| read_trimmed(self.files, &at(hierarchy, path).join(file));
+        Ok(match hierarchy.version {
+            Version::V1 => match (read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?) {
+                (Some(quota), Some(period)) => Some(parse_quota_v1(&quota, &period)),
+                _ => None,
+            },
+            Version::V2 => read("cpu.max")?.map(|text| parse_cpu_max(&text)),
+        })
     }
 
     fn read_memory(&self, path: &str, container: &mut ContainerCgroup) -> Result<(), FileError> {

@@ -28,7 +28,13 @@ fn running(id: &str, processes: Processes) -> ContainerCgroup {
 }
 
 fn real(containers: Vec<ContainerCgroup>, named: &[&str]) -> Vec<String> {
-    let pod = PodCgroup { cpuset: Cpuset::default(), uid: PodUid("u".into()), qos: QosClass::BestEffort, containers };
+    let pod = PodCgroup {
+        cpuset: Cpuset::default(),
+        uid: PodUid("u".into()),
+        qos: QosClass::BestEffort,
+        quota: None,
+        containers,
+    };
     pod.real_containers(|id| named.contains(&id.0.as_str())).map(|container| container.id.0.clone()).collect()
 }
 
