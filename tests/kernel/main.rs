@@ -9,6 +9,9 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
 
+#[path = "../lab/cluster.rs"]
+mod cluster;
+mod containerd;
 mod crash;
 mod daemon;
 mod kernel_knobs;

@@ -21,7 +21,7 @@ use trimtab::subsystems::pinning::PinningPorts;
 use trimtab_domain::cgroup::{CgroupMounts, Version};
 
 use super::fake_ledger::FakeLedger;
-use super::namespace::cannot_run;
+use super::namespace::{CGROUP, cannot_run};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -54,7 +54,9 @@ impl Subtree {
                 points.push(point);
             }
         }
-        let name = format!("trimtab-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        // Inside a PID namespace our own number is not the only one of its kind.
+        let name = std::env::var(CGROUP).unwrap_or_else(|_| format!("trimtab-test-{}-{number}", std::process::id()));
         let mut tree = Self {
             name,
             version: cpuset.version,

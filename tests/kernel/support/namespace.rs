@@ -7,14 +7,19 @@
 
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 /// Marks the child process of [`in_user_namespace`].
 const INSIDE: &str = "TRIMTAB_TEST_IN_USER_NAMESPACE";
+
+/// Tells the child process of [`in_pid_namespace`] the cgroup that it may use, which is removed afterwards.
+pub(crate) const CGROUP: &str = "TRIMTAB_TEST_CGROUP";
 
 /// What is mounted afresh inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +87,63 @@ pub(crate) fn in_user_namespace(name: &str, test: impl FnOnce()) {
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "inside the user namespace:\n{text}");
     assert!(text.contains("1 passed"), "no test is called {name}:\n{text}");
+}
+
+/// Runs `test` in fresh PID, network and mount namespaces with a `/run` of its own, so that a container runtime, its shims
+/// and its containers end with it. `name` is the full name of the calling test, which starts itself again as in
+/// [`in_user_namespace`]. Cgroups have no namespace here: those named by [`CGROUP`] are removed when all has ended.
+pub(crate) fn in_pid_namespace(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(CGROUP).is_some() {
+        let none: Option<&str> = None;
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        test();
+        return;
+    }
+    let unshare = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
+    if !Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success()) {
+        cannot_run("no fresh PID namespace (root is needed)");
+        return;
+    }
+    let cgroup = format!("trimtab-test-{}-{}", std::process::id(), name.replace(':', "-"));
+    let mut child = Command::new("unshare");
+    child.args(unshare).arg(std::env::current_exe().unwrap());
+    child.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CGROUP, &cgroup);
+    let output = child.output().unwrap();
+    remove_cgroups(Path::new("/sys/fs/cgroup"), &cgroup);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "inside the namespaces:\n{text}");
+    assert!(text.contains("1 passed"), "no test is called {name}:\n{text}");
+    for line in text.lines().filter(|line| line.starts_with("measured: ") || line.starts_with("skipped: ")) {
+        eprintln!("{line}");
+    }
+}
+
+/// Removes the cgroups of this name from every hierarchy.
+fn remove_cgroups(mounts: &Path, name: &str) {
+    let hierarchies = std::fs::read_dir(mounts).unwrap().flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([mounts.to_owned()]) {
+        let directory = hierarchy.join(name);
+        // The kernel finishes the exit of the last process a moment after its parent knows.
+        let gone = (0..1000).any(|_| {
+            remove_tree(&directory);
+            let gone = !directory.exists();
+            if !gone {
+                thread::sleep(Duration::from_millis(2));
+            }
+            gone
+        });
+        assert!(gone, "{} could not be removed", directory.display());
+    }
+}
+
+fn remove_tree(directory: &Path) {
+    for child in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&child.path());
+        }
+    }
+    // Tried again by the caller.
+    let _busy = std::fs::remove_dir(directory);
 }
 
 fn unshare_command() -> Command {

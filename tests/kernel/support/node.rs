@@ -44,6 +44,12 @@ impl Node {
         Some(node)
     }
 
+    /// Shows the `/run` of these namespaces to the agent, with the sockets of a runtime in it.
+    pub(crate) fn share_run(&self) {
+        let none: Option<&str> = None;
+        mount(Some("/run"), &self.host().join("run"), none, MsFlags::MS_BIND, none).unwrap();
+    }
+
     pub(crate) fn host(&self) -> PathBuf {
         self.folder.path().join("host")
     }
@@ -102,7 +108,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        for directory in ["proc", "sys"] {
+        for directory in ["proc", "sys", "run"] {
             // The namespace takes them away in any case; the folder can be removed only without them.
             let _gone = umount2(&self.host().join(directory), MntFlags::MNT_DETACH);
         }
