@@ -2,6 +2,15 @@
 # Installs what the demo and the tests need and the machine lacks: on Debian and Ubuntu by apt, elsewhere it says what.
 set -euo pipefail
 
+# A container runtime for the tests, unpacked beside the system. Tests that miss it say so (and fail in CI).
+fetch_runtime() {
+  local lab
+  lab=$(dirname "$0")/../../tests/lab
+  "$lab/packages.sh" trixie containerd >/dev/null &&
+    "$lab/packages.sh" bookworm containerd runc busybox-static >/dev/null ||
+    echo "no container runtime could be fetched: the tests that need one will be skipped" >&2
+}
+
 # program:Debian package
 wanted=(iptables:iptables nft:nftables ip:iproute2 unshare:util-linux sysctl:procps python3:python3 kubectl:kubernetes-client curl:curl)
 missing=()
@@ -12,7 +21,10 @@ done
 /usr/bin/python3 -c 'import grpc' 2>/dev/null || missing+=(python3-grpcio)
 # For the folder that the schema checker lives in.
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-[ ${#missing[@]} -eq 0 ] && exit 0
+[ ${#missing[@]} -gt 0 ] || {
+  fetch_runtime
+  exit 0
+}
 
 as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo)
@@ -30,3 +42,4 @@ else
   echo "please install (names are Debian's): ${missing[*]}" >&2
   exit 1
 fi
+fetch_runtime

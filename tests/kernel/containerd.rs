@@ -10,7 +10,7 @@ use crate::cluster::pods::{Driver, Kubelet, Pod};
 use crate::cluster::truth::{self, Running};
 use crate::cluster::wait::until;
 use crate::support::namespace::{cannot_run, in_pid_namespace};
-use crate::support::node::{Agent, Node};
+use crate::support::node::{Agent, Node, http};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// The first CPU is reserved, all others can be had.
@@ -69,6 +69,13 @@ impl Bench {
         self.running.push(Running { pod, container: "app".into(), id });
     }
 
+    fn start_agent(&self) -> Agent {
+        let socket = self.node.path("socket").display().to_string();
+        let mut agent = self.node.spawn(self.node.command("run", &["--socket", &socket, "--resync", "1s"]));
+        agent.until("ready", || http("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
+        agent
+    }
+
     fn exclusive(&self) -> CpuSet {
         truth::exclusive(&self.running, &reserved()).unwrap()
     }
@@ -81,7 +88,7 @@ impl Bench {
 #[test]
 fn pods_of_all_classes_run() {
     with_containerd(Release::Trixie, "containerd::pods_of_all_classes_run", |mut bench| {
-        let mut _agent: Agent = bench.node.start_ready();
+        let _agent = bench.start_agent();
         bench.run(Pod::best_effort(1));
         bench.run(Pod::burstable(2, 100));
         bench.run(Pod::guaranteed(3, 500));
