@@ -1,6 +1,13 @@
 //! Pods and containers as a container runtime tells of them, over NRI or CRI: plain data, and what follows from it.
 
+pub mod identity;
+pub mod isolation;
+pub mod join;
 mod live;
+pub mod names;
+pub mod pod;
+pub mod qos;
+pub mod told;
 
 pub use live::Roster;
 

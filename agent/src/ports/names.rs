@@ -1,8 +1,6 @@
 //! Names of pods and containers, from what the node itself keeps.
 
-use std::collections::BTreeMap;
-
-use trimtab_domain::workload::{ContainerId, PodUid};
+pub use trimtab_domain::roster::names::{ContainerName, Names, PodName};
 
 use super::FileError;
 
@@ -13,33 +11,6 @@ pub trait PodNames: Send + Sync + 'static {
     /// # Errors
     /// [`FileError`] if a directory exists and cannot be read.
     fn read(&self) -> Result<Names, FileError>;
-}
-
-/// Names by id.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Names {
-    /// Namespace and name by pod.
-    pub pods: BTreeMap<PodUid, PodName>,
-    /// Container names by id; a sandbox has none.
-    pub containers: BTreeMap<ContainerId, ContainerName>,
-}
-
-/// Name of a pod.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PodName {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
-
-/// Name of a container, with that of its pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerName {
-    /// Its pod.
-    pub pod: PodName,
-    /// Its name.
-    pub container: String,
 }
 
 /// The processes of the host.

@@ -183,8 +183,14 @@ impl Roster {
     /// The sandbox in which a pod lives: the youngest that is ready; `None` if none is.
     #[must_use]
     pub fn ready_sandbox(&self, uid: &PodUid) -> Option<&Sandbox> {
-        let ready = self.sandboxes.values().filter(|known| known.sandbox.ready && known.sandbox.uid == *uid);
-        ready.max_by_key(|known| known.came).map(|known| &known.sandbox)
+        self.youngest_sandbox(uid).filter(|sandbox| sandbox.ready)
+    }
+
+    /// The youngest ready sandbox of a pod, or, if none is ready, the youngest of all.
+    #[must_use]
+    pub fn youngest_sandbox(&self, uid: &PodUid) -> Option<&Sandbox> {
+        let of_pod = self.sandboxes.values().filter(|known| known.sandbox.uid == *uid);
+        of_pod.max_by_key(|known| (known.sandbox.ready, known.came)).map(|known| &known.sandbox)
     }
 
     /// True while what a container of this pod and name holds is kept for it: a sandbox of the pod is ready, and the
