@@ -209,6 +209,7 @@ impl TruePod {
             cpuset: Cpuset { path: self.directory(), ..Cpuset::default() },
             uid: PodUid(self.uid.clone()),
             qos: self.qos,
+            quota: None,
             containers,
         }
     }
