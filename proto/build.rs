@@ -16,6 +16,9 @@ const PACKAGES: [(&str, &str, bool); 3] = [
     ("trimtab/node/v1alpha1/node_state.proto", "node_v1alpha1.bin", true),
 ];
 
+/// Files of which only the messages are used: what carries them is written by hand.
+const MESSAGES: [&str; 2] = ["nri/v1alpha1/nri.proto", "ttrpc/ttrpc.proto"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     for (file, descriptors, server) in PACKAGES {
@@ -27,6 +30,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             file.source_code_info = None;
         }
         fs::write(out.join(descriptors), set.encode_to_vec())?;
+    }
+    for file in MESSAGES {
+        println!("cargo::rerun-if-changed={file}");
+        tonic_prost_build::configure().build_transport(false).compile_fds(protox::compile([file], ["."])?)?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod links;
 pub mod modprobe;
 pub mod nftables;
+pub mod nri;
 pub mod pod_names;
 pub mod process_table;
 pub mod profile_file;

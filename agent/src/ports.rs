@@ -6,6 +6,7 @@ pub mod kubelet;
 pub mod machine;
 pub mod modules;
 pub mod names;
+pub mod nri_stats;
 pub mod runtime;
 pub mod threads;
 pub mod units;

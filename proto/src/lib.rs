@@ -32,3 +32,17 @@ pub mod node {
         pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/node_v1alpha1.bin"));
     }
 }
+
+/// What a container runtime and its plugins tell each other.
+pub mod nri {
+    /// `nri.pkg.api.v1alpha1`, trimmed to CPUs, memory nodes and what identifies containers.
+    #[expect(missing_docs, reason = "fields that say themselves what they are")]
+    pub mod v1alpha1 {
+        tonic::include_proto!("nri.pkg.api.v1alpha1");
+    }
+}
+
+/// Envelope of the calls of containerd's small RPC.
+pub mod ttrpc {
+    tonic::include_proto!("ttrpc");
+}

@@ -3,6 +3,8 @@
 //! The runtime holds one lock of the whole node while it waits, so the answers come from memory: no file, no socket, no
 //! await. What has to be written or asked afterwards is left to the pass that an answer wakes.
 
+use std::time::Duration;
+
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::roster::{Sandbox, SandboxContainer, ToldResources};
 use trimtab_domain::workload::ContainerId;
@@ -41,6 +43,13 @@ pub trait Admission: Send + Sync + 'static {
 
     /// The session is over; containers created from now on are not announced.
     fn disconnected(&self);
+}
+
+/// Knows of containers that are being stopped. A runtime that waits for one of them makes a plugin that registers wait
+/// too, and everything else on the node behind it (containerd issue 14083).
+pub trait Terminations: Send + Sync + 'static {
+    /// Longest time that a container which is being stopped may still take; `None`: none is, or it is not known.
+    fn longest_remaining(&self) -> Option<Duration>;
 }
 
 /// What happened.
