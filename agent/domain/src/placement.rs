@@ -12,6 +12,7 @@ mod pipeline;
 mod provider;
 mod rejection;
 mod replan;
+mod stepwise;
 #[cfg(test)]
 mod tests;
 mod view;

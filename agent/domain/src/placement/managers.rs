@@ -169,7 +169,7 @@ impl ResourceManagers {
 
     /// Takes back what belongs to no container of an active pod; the kubelet does not do so at its start, but before its
     /// first decision.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }

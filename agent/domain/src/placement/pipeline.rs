@@ -63,7 +63,7 @@ impl ResourceManagers {
     }
 
     /// Lets each provider serve one container.
-    fn allocate(
+    pub(super) fn allocate(
         &mut self,
         pod: &Pod,
         container: &Container,
@@ -83,7 +83,7 @@ impl ResourceManagers {
     /// Asks the providers and merges what they say.
     ///
     /// Beyond [`LISTED_NODES`] nodes they are asked for conditions instead of lists, which come to the same.
-    fn merge(&self, subject: Explained<'_>, explanation: Option<&mut Explanation>) -> MergedHint {
+    pub(super) fn merge(&self, subject: Explained<'_>, explanation: Option<&mut Explanation>) -> MergedHint {
         let (merged, said) = if self.topology.nodes().len() > LISTED_NODES {
             let demands = self.ask(|provider| match subject {
                 Explained::Container(pod, container) => provider.container_demands(pod, container),
