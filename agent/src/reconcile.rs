@@ -10,7 +10,9 @@ pub mod report;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
+use tokio::sync::Notify;
 use trimtab_domain::plan::Plan;
 use trimtab_domain::spec::NodeSpec;
 
@@ -57,6 +59,11 @@ pub trait Subsystem: Send + Sync + 'static {
     /// Where the kernel tells of drift; the engine watches these between passes. Empty: the resync alone finds it.
     fn watches(_desired: &Self::Desired, _observed: &Self::Observed) -> Vec<Watch> {
         Vec::new()
+    }
+
+    /// What wakes the subsystem beside the kernel's announcements; `None`: nothing does.
+    fn wake(&self) -> Option<Arc<Notify>> {
+        None
     }
 
     /// Who is known to write this object besides the agent; named when a fight is found.

@@ -115,6 +115,8 @@ struct Runner<S> {
     subsystem: S,
     context: Context,
     wake: Arc<Notify>,
+    /// What else wakes the subsystem; never notified where it has no such thing.
+    own_wake: Arc<Notify>,
     report: SubsystemReport,
     /// Objects that were brought to the wish in force by a pass; what is written again is drift even while others fail.
     written: BTreeSet<String>,
@@ -126,10 +128,12 @@ struct Runner<S> {
 impl<S: Subsystem> Runner<S> {
     fn new(subsystem: S, context: Context) -> Self {
         let wake = context.drift.subscribe(S::NAME);
+        let own_wake = subsystem.wake().unwrap_or_default();
         Self {
             subsystem,
             context,
             wake,
+            own_wake,
             report: SubsystemReport::pending(S::NAME),
             written: BTreeSet::new(),
             fights: Fights::default(),
@@ -287,12 +291,15 @@ impl<S: Subsystem> Runner<S> {
                 Err(_) => return None,
             },
             () = self.wake.notified() => Trigger::Drift,
+            () = self.own_wake.notified() => Trigger::Workload,
             () = tokio::time::sleep_until(deadline) => on_time,
         };
-        if trigger == Trigger::Drift {
-            // Never spin: whoever writes without a pause is met at a bounded rate.
+        if matches!(trigger, Trigger::Drift | Trigger::Workload) {
+            // Never spin: whoever writes, or makes containers, without a pause is met at a bounded rate, and passes that
+            // take long leave as much time between them.
+            let gap = self.drift_gap.max((now - started).min(LONGEST_DRIFT_GAP) * 2);
             tokio::select! {
-                () = tokio::time::sleep_until(started + self.drift_gap) => {}
+                () = tokio::time::sleep_until(started + gap) => {}
                 () = self.context.cancel.cancelled() => return None,
             }
         } else {

@@ -62,6 +62,8 @@ pub enum Trigger {
     Retry,
     /// A person asked for it.
     Request,
+    /// The container runtime told of something.
+    Workload,
 }
 
 impl Trigger {
@@ -75,6 +77,7 @@ impl Trigger {
             Self::Resync => "resync",
             Self::Retry => "retry",
             Self::Request => "request",
+            Self::Workload => "workload",
         }
     }
 }

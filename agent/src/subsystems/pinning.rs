@@ -6,6 +6,7 @@
 //! agents would decide alike.
 
 mod decide;
+pub mod desk;
 mod facts;
 mod placement_record;
 mod planning;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use trimtab_domain::cgroup::Version;
 use trimtab_domain::cgroup::tree::PodTree;
 use trimtab_domain::plan::Plan;
@@ -28,12 +29,14 @@ use trimtab_domain::record::Record;
 use trimtab_domain::spec::{NodeSpec, ResourceManagersSpec};
 use trimtab_domain::workload::QosClass;
 
+use self::decide::Decision;
+use self::desk::{Desk, DeskView};
 pub use self::facts::Observed;
 pub use self::step::{FileWrite, PinStep};
 use crate::ports::cgroups::{CgroupError, CgroupTree};
 use crate::ports::kubelet::KubeletSource;
 use crate::ports::machine::MachineSource;
-use crate::ports::names::PodNames;
+use crate::ports::names::{Names, PodNames};
 use crate::ports::runtime::ContainerRuntime;
 use crate::ports::threads::Threads;
 use crate::ports::units::Units;
@@ -70,6 +73,7 @@ pub struct PinningPorts {
 pub struct Pinning {
     ports: PinningPorts,
     view: watch::Sender<Arc<NodeView>>,
+    desk: Arc<Desk>,
 }
 
 impl Pinning {
@@ -77,7 +81,31 @@ impl Pinning {
     #[must_use]
     pub fn new(ports: PinningPorts) -> (Self, watch::Receiver<Arc<NodeView>>) {
         let (view, receiver) = watch::channel(Arc::new(NodeView::default()));
-        (Self { ports, view }, receiver)
+        (Self { ports, view, desk: Arc::default() }, receiver)
+    }
+
+    /// What answers a container runtime in the name of this subsystem.
+    #[must_use]
+    pub fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
+    }
+
+    /// Decides together with the desk: if somebody comes or goes meanwhile, the decision is made again.
+    fn settle(&self, desired: Option<&ResourceManagersSpec>, observed: &mut Observed, names: &Names) -> Decision {
+        /// More than one change is rare, as a decision takes milliseconds.
+        const TRIES: u32 = 5;
+        let mut tries = 0;
+        loop {
+            observed.desk = self.desk.view();
+            observed.names = facts::names_with(names.clone(), &observed.desk.roster);
+            let decision = decide::decide(desired, observed);
+            tries += 1;
+            // What is not taken is decided again by the next pass, which the change has woken; steps that must not be
+            // made on an old decision are refused by the version that they bear.
+            if self.desk.publish(observed.desk.version, decision.for_desk(observed)) || tries == TRIES {
+                return decision;
+            }
+        }
     }
 
     /// Recorded files that are not in the tree, with their texts.
@@ -139,16 +167,18 @@ impl Subsystem for Pinning {
                 .read_strays(tree.as_ref(), &records)
                 .map_err(|error| Error::transient("cannot look after recorded cgroups", error))?,
         };
-        let observed = Observed {
+        self.desk.follow_settings(desired.as_ref());
+        let mut observed = Observed {
             tree,
             hardware,
             kubelet: ports.kubelet.settings(),
             kubelet_state: ports.kubelet.state(),
-            names,
+            names: Names::default(),
+            desk: DeskView::default(),
             records,
             strays,
         };
-        let decision = decide::decide(desired.as_ref(), &observed);
+        let decision = self.settle(desired.as_ref(), &mut observed, &names);
         let view = view::view(&decision, &observed);
         self.view.send_if_modified(|last| {
             let changed = **last != view;
@@ -208,6 +238,10 @@ impl Subsystem for Pinning {
             }
         }
         watches
+    }
+
+    fn wake(&self) -> Option<Arc<Notify>> {
+        Some(self.desk.wake())
     }
 
     fn likely_writer(object: &str) -> Option<&'static str> {

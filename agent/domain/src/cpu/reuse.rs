@@ -1,7 +1,8 @@
 //! CPUs of finished init containers that later containers of the same pod may use again.
 
+use super::CpuManager;
 use crate::cpuset::{CpuSet, NO_CPUS};
-use crate::workload::{ContainerKind, PodUid};
+use crate::workload::{ContainerKind, Pod, PodUid};
 
 /// The reuse pool of one pod; it is forgotten when another pod gets CPUs, and at a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +26,20 @@ impl ReusePool {
         match kind {
             ContainerKind::Init => self.cpus.insert_all(cpus),
             ContainerKind::Sidecar | ContainerKind::App => self.cpus.remove_all(cpus),
+        }
+    }
+}
+
+impl CpuManager {
+    /// Makes the pool of a pod anew from what its containers own, for one whose containers come one after another, with
+    /// other pods between them.
+    pub(crate) fn recall_reuse(&mut self, pod: &Pod) {
+        let init = |kind| kind == ContainerKind::Init;
+        let (over, others): (Vec<_>, Vec<_>) = pod.containers.iter().partition(|container| init(container.kind));
+        for container in over.into_iter().chain(others) {
+            if let Some(cpus) = self.state.cpus_of(&pod.uid, &container.name) {
+                self.reuse.note(&pod.uid, container.kind, cpus);
+            }
         }
     }
 }

@@ -29,6 +29,7 @@ impl ResourceManagers {
         let before = changes_holder.then(|| self.clone());
         self.activate(pod);
         self.settle();
+        self.cpu.recall_reuse(pod);
         let placed = self.place_chosen(pod, chosen, outlook);
         if placed.is_err() {
             if let Some(before) = before {

@@ -113,6 +113,7 @@ const fn to_trigger(trigger: report::Trigger) -> wire::Trigger {
         report::Trigger::Resync => wire::Trigger::Resync,
         report::Trigger::Retry => wire::Trigger::Retry,
         report::Trigger::Request => wire::Trigger::Request,
+        report::Trigger::Workload => wire::Trigger::Workload,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who gets which CPUs and which memory: the settings in force, the managers, the placements.
 
+mod pinner;
 mod placing;
 
 use std::collections::BTreeMap;
@@ -12,9 +13,13 @@ use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::topology::Machine;
 
+use self::pinner::Pinner;
+pub(super) use self::pinner::{kubelet_pins_cpus, kubelet_pins_memory};
 use self::placing::Placing;
-use super::facts::Observed;
+use super::desk::standing::{Rules, Standing};
+use super::facts::{CPUS, Observed};
 use super::placement_record::Holding;
+use super::{desk, facts};
 
 /// What the pods should have.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +40,31 @@ pub(super) struct Decision {
     pub(super) refusals: Vec<Refusal>,
     /// What a person should know.
     pub(super) findings: Vec<Finding>,
+    /// Version of the desk that this was decided on.
+    pub(super) version: u64,
+}
+
+impl Decision {
+    /// What the desk answers by from now on.
+    pub(super) fn for_desk(&self, observed: &Observed) -> desk::Findings {
+        let enforced = (self.cpus == Rule::Enforce, self.mems == Rule::Enforce);
+        let standing = match (&self.managers, enforced) {
+            (Some(managers), (true, _) | (_, true)) => Standing::Holding(Box::new(Rules {
+                cpus: enforced.0,
+                mems: enforced.1,
+                lift_quota: false,
+                managers: managers.clone(),
+            })),
+            _ => Standing::Silent,
+        };
+        let pods = observed.tree.iter().flat_map(|tree| &tree.pods);
+        let containers = pods.flat_map(|pod| &pod.containers);
+        let running_on = containers.filter_map(|container| {
+            let set = facts::configured_set(&container.cpuset, CPUS).filter(|set| !set.is_empty());
+            Some((container.id.clone(), set.or_else(|| facts::effective(&container.cpuset, CPUS))?))
+        });
+        desk::Findings { standing, running_on: running_on.collect() }
+    }
 }
 
 /// What is done with the files of one kind.
@@ -54,7 +84,7 @@ const MANAGERS: &str = "resource managers";
 
 /// Decides for all pods.
 pub(super) fn decide(spec: Option<&ResourceManagersSpec>, observed: &Observed) -> Decision {
-    let mut decision = Decision::default();
+    let mut decision = Decision { version: observed.desk.version, ..Decision::default() };
     let Some(spec) = effective_spec(spec, observed, &mut decision) else { return decision };
     let managers = match start(&spec, observed) {
         Ok(managers) => managers,
@@ -85,21 +115,25 @@ fn effective_spec(
     let wants_cpus = !matches!(spec.cpu_manager_policy.as_str(), "" | "none");
     let wants_mems = !matches!(spec.memory_manager_policy.as_str(), "" | "None");
     let mut reasons = Vec::new();
-    if let Some(evidence) = kubelet_pins_cpus(observed).filter(|_| wants_cpus) {
+    let kubelet = kubelet_pins_cpus(observed).map(|evidence| Pinner::Kubelet("cpuManagerPolicy: none", evidence));
+    let other = observed.desk.foreign.cpus.clone().map(Pinner::Other);
+    if let Some(pinner) = kubelet.or(other).filter(|_| wants_cpus) {
         decision.cpus = Rule::LeaveAlone;
         spec.cpu_manager_policy = String::new();
         spec.cpu_manager_policy_options.clear();
-        decision.findings.push(owned_by_kubelet("CPUs", "cpuManagerPolicy: none", &evidence));
-        reasons.push(format!("the kubelet pins CPUs itself ({evidence})"));
+        decision.findings.push(pinner.finding("CPUs"));
+        reasons.push(pinner.reason("CPUs"));
     } else if wants_cpus {
         decision.cpus = Rule::Enforce;
     }
-    if let Some(evidence) = kubelet_pins_memory(observed).filter(|_| wants_mems) {
+    let kubelet = kubelet_pins_memory(observed).map(|evidence| Pinner::Kubelet("memoryManagerPolicy: None", evidence));
+    let other = observed.desk.foreign.mems.clone().map(Pinner::Other);
+    if let Some(pinner) = kubelet.or(other).filter(|_| wants_mems) {
         decision.mems = Rule::LeaveAlone;
         spec.memory_manager_policy = String::new();
         spec.reserved_memory.clear();
-        decision.findings.push(owned_by_kubelet("memory", "memoryManagerPolicy: None", &evidence));
-        reasons.push(format!("the kubelet pins memory itself ({evidence})"));
+        decision.findings.push(pinner.finding("memory"));
+        reasons.push(pinner.reason("memory"));
     } else if wants_mems {
         decision.mems = Rule::Enforce;
     }
@@ -107,38 +141,6 @@ fn effective_spec(
         decision.observe_only = Some(reasons.join("; "));
     }
     [decision.cpus, decision.mems].contains(&Rule::Enforce).then_some(spec)
-}
-
-/// The evidence that the kubelet's own CPU manager is static; `None`: it is not.
-pub(super) fn kubelet_pins_cpus(observed: &Observed) -> Option<String> {
-    if observed.kubelet_state.cpu_policy == "static" {
-        return Some("cpu_manager_state has policyName static".into());
-    }
-    let source = &observed.kubelet.cpu_policy_source;
-    (observed.kubelet.managers.cpu_manager_policy == "static").then(|| format!("cpuManagerPolicy static in {source}"))
-}
-
-/// The same for its memory manager.
-pub(super) fn kubelet_pins_memory(observed: &Observed) -> Option<String> {
-    if observed.kubelet_state.memory_policy == "Static" {
-        return Some("memory_manager_state has policyName Static".into());
-    }
-    let source = &observed.kubelet.memory_policy_source;
-    (observed.kubelet.managers.memory_manager_policy == "Static")
-        .then(|| format!("memoryManagerPolicy Static in {source}"))
-}
-
-fn owned_by_kubelet(what: &str, setting: &str, evidence: &str) -> Finding {
-    Finding {
-        severity: Severity::Warning,
-        code: "pinning-observe-only",
-        object: MANAGERS.into(),
-        message: format!("the kubelet pins {what} itself ({evidence}), so nothing of that is written; two would fight"),
-        remedy: format!(
-            "either remove the policy from the profile, or drain the node, set {setting} for the kubelet, remove its state \
-             file and restart it"
-        ),
-    }
 }
 
 /// Makes the managers for the CPUs that pods can use.

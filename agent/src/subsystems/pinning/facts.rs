@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use trimtab_domain::cgroup::tree::{ContainerCgroup, Cpuset, PodCgroup, PodTree};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::record::Record;
+use trimtab_domain::roster::{ContainerState, Roster, SandboxId};
 
+use super::desk::DeskView;
 use crate::ports::kubelet::{KubeletSettings, KubeletState};
 use crate::ports::machine::Hardware;
-use crate::ports::names::Names;
+use crate::ports::names::{ContainerName, Names, PodName};
 
 /// File with the CPUs of a cgroup.
 pub(super) const CPUS: &str = "cpuset.cpus";
@@ -26,8 +28,10 @@ pub struct Observed {
     pub kubelet: KubeletSettings,
     /// The kubelet's own record.
     pub kubelet_state: KubeletState,
-    /// Names of pods and containers.
+    /// Names of pods and containers: those that a runtime told, else those that the node's own files tell.
     pub names: Names,
+    /// Who lives and who has what, as the desk has it.
+    pub desk: DeskView,
     /// The ledger.
     pub records: BTreeMap<String, Record>,
     /// Recorded files that are not in the tree of pods: gone (`None`), or elsewhere with this text.
@@ -35,9 +39,19 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Real containers of a pod, in order of creation.
+    /// Real containers of a pod, in order of creation; not those of which a runtime says that they are over.
     pub(super) fn containers<'a>(&'a self, pod: &'a PodCgroup) -> impl Iterator<Item = &'a ContainerCgroup> {
-        pod.real_containers(|id| self.names.containers.contains_key(id))
+        let roster = &self.desk.roster;
+        let real = pod.real_containers(|id| self.names.containers.contains_key(id));
+        real.filter(move |cgroup| {
+            let over = roster.container(&cgroup.id).is_some_and(|known| known.state == ContainerState::Exited);
+            !over && roster.sandbox(&SandboxId(cgroup.id.0.clone())).is_none()
+        })
+    }
+
+    /// The name under which the managers know a container: its own, or its id as long as nobody tells the name.
+    pub(super) fn manager_name<'a>(&'a self, container: &'a ContainerCgroup) -> &'a str {
+        self.names.containers.get(&container.id).map_or(&container.id.0, |name| &name.container)
     }
 
     /// Pods in the order in which their oldest containers were made; ties and pods without any by path.
@@ -83,6 +97,19 @@ impl Observed {
             None => format!("pod {}", pod.uid),
         }
     }
+}
+
+/// Names as a runtime told them, over those that files tell.
+pub(super) fn names_with(mut names: Names, roster: &Roster) -> Names {
+    for sandbox in roster.sandboxes().filter(|sandbox| !sandbox.name.is_empty()) {
+        let pod = PodName { namespace: sandbox.namespace.clone(), name: sandbox.name.clone() };
+        for container in roster.containers_of(&sandbox.id).filter(|container| !container.name.is_empty()) {
+            let name = ContainerName { pod: pod.clone(), container: container.name.clone() };
+            names.containers.insert(container.id.clone(), name);
+        }
+        names.pods.insert(sandbox.uid.clone(), pod);
+    }
+    names
 }
 
 /// The first digits of a container id, as `crictl` shows it.

@@ -52,11 +52,12 @@ impl<'a> Holdings<'a> {
             return blocks.collect();
         }
         let Some(managers) = &self.decision.managers else { return Vec::new() };
-        let blocks = managers.memory_of(&pod.uid, &container.id.0).iter().map(|block| MemoryBlock {
-            memory_type: block.kind.to_string(),
-            size_bytes: block.bytes,
-            numa_nodes: block.nodes.iter().collect(),
-        });
+        let blocks =
+            managers.memory_of(&pod.uid, self.observed.manager_name(container)).iter().map(|block| MemoryBlock {
+                memory_type: block.kind.to_string(),
+                size_bytes: block.bytes,
+                numa_nodes: block.nodes.iter().collect(),
+            });
         blocks.collect()
     }
 

@@ -1,22 +1,25 @@
 //! Adopts what runs, then admits the rest in order of creation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use trimtab_domain::cgroup::tree::{ContainerCgroup, PodCgroup};
 use trimtab_domain::cpuset::CpuSet;
-use trimtab_domain::placement::{Rejection, ResourceManagers, admit};
+use trimtab_domain::placement::{Rejection, ResourceManagers};
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
 use trimtab_domain::spec::ResourceManagersSpec;
-use trimtab_domain::workload::{Container, ContainerKind, Pod, QosClass, ResourceName, Resources};
+use trimtab_domain::workload::{Container, ContainerKind, Pod, PodUid, QosClass, ResourceName, Resources};
 
 use super::{Decision, Rule};
+use crate::subsystems::pinning::desk::{Place, claim};
 use crate::subsystems::pinning::facts::{self, CPUS, MEMS, Observed};
 use crate::subsystems::pinning::placement_record::{self, Holding};
 
 /// A Guaranteed pod with the cgroups of its containers.
 struct Candidate<'a> {
     cgroup: &'a PodCgroup,
+    /// The containers that have a cgroup, in the order of `containers`; after them those that the desk knows besides:
+    /// about to be made, or over and about to be made again.
     pod: Arc<Pod>,
     containers: Vec<&'a ContainerCgroup>,
 }
@@ -49,14 +52,18 @@ impl<'a> Placing<'a> {
         self.finish(&pods)
     }
 
-    /// Guaranteed pods in order of creation. Containers are known by their id: names may be learnt later.
+    /// Guaranteed pods in order of creation. A container of which no name is known bears its id.
     fn pods(&mut self) -> Vec<Candidate<'a>> {
         let observed = self.observed;
         let guaranteed = observed.pods_by_age().into_iter().filter(|pod| pod.qos == QosClass::Guaranteed);
         guaranteed
             .map(|cgroup| {
-                let containers: Vec<_> = observed.containers(cgroup).collect();
-                let known = containers.iter().map(|container| self.container(cgroup, container)).collect();
+                let containers = youngest_of_each_name(observed, cgroup);
+                let mut known: Vec<Container> =
+                    containers.iter().map(|container| self.container(cgroup, container)).collect();
+                for place in self.absent_places(&cgroup.uid, &known) {
+                    known.extend(place.pod.containers.iter().find(|known| known.name == place.container).cloned());
+                }
                 let name = observed.names.pods.get(&cgroup.uid);
                 let pod = Pod {
                     uid: cgroup.uid.clone(),
@@ -65,7 +72,12 @@ impl<'a> Placing<'a> {
                     qos: cgroup.qos,
                     containers: known,
                     resources: None,
-                    annotations: BTreeMap::new(),
+                    annotations: observed
+                        .desk
+                        .roster
+                        .ready_sandbox(&cgroup.uid)
+                        .map(|sandbox| sandbox.annotations.clone())
+                        .unwrap_or_default(),
                 };
                 Candidate { cgroup, pod: Arc::new(pod), containers }
             })
@@ -73,7 +85,7 @@ impl<'a> Placing<'a> {
     }
 
     fn container(&mut self, pod: &PodCgroup, container: &ContainerCgroup) -> Container {
-        let resources = container.guaranteed_resources().unwrap_or_else(|| {
+        let resources = self.resources(pod, container).unwrap_or_else(|| {
             let problem = container.problems.first().cloned().unwrap_or_else(|| {
                 "its cgroup has a share of CPU time and no quota, and a share alone is ambiguous".into()
             });
@@ -86,23 +98,79 @@ impl<'a> Placing<'a> {
             });
             Resources::default()
         });
-        Container { name: container.id.0.clone(), kind: ContainerKind::App, resources }
+        Container { name: self.observed.manager_name(container).to_owned(), kind: ContainerKind::App, resources }
     }
 
-    /// Records what runs already: first what the ledger knows, then what merely looks like a placement.
+    /// What a container asks for: as the runtime was told, or else as its cgroup shows.
+    fn resources(&self, pod: &PodCgroup, container: &ContainerCgroup) -> Option<Resources> {
+        let known = self.observed.desk.roster.container(&container.id);
+        let told = known.and_then(|known| known.resources.as_ref()).and_then(|told| claim::resources(told, pod.qos));
+        told.or_else(|| container.guaranteed_resources())
+    }
+
+    /// Places of a pod that the desk keeps for containers without a cgroup, `present` being those that have one.
+    fn absent_places(&self, uid: &PodUid, present: &[Container]) -> Vec<&'a Place> {
+        let desk = &self.observed.desk;
+        let places = desk.places.iter().filter(|place| place.pod.uid == *uid);
+        let absent = places.filter(|place| !present.iter().any(|known| known.name == place.container));
+        absent.filter(|place| desk.roster.keeps(uid, &place.container)).collect()
+    }
+
+    /// Records what the desk has given to containers that are not in the tree: those that are about to be made, and those
+    /// that are over and about to be made again.
+    fn adopt_absent(&mut self, pods: &[Candidate<'_>]) {
+        let desk = &self.observed.desk;
+        for place in &desk.places {
+            let uid = &place.pod.uid;
+            let candidate = pods.iter().find(|candidate| candidate.pod.uid == *uid);
+            let present = candidate.map_or(0, |candidate| candidate.containers.len());
+            let mut known = candidate.iter().flat_map(|candidate| candidate.pod.containers.iter().take(present));
+            if known.any(|known| known.name == place.container) || !desk.roster.keeps(uid, &place.container) {
+                continue;
+            }
+            let pod = candidate.map_or(&place.pod, |candidate| &candidate.pod);
+            let cpus = place.cpus.clone().unwrap_or_default();
+            // What the machine has no more (CPUs that went offline) is decided anew when the container comes.
+            if self.managers.adopt(pod, &place.container, &cpus, place.nodes).is_ok() {
+                self.taken.insert_all(&cpus);
+            }
+        }
+    }
+
+    /// Records what runs already: first what the desk has given, then what the ledger knows, then what merely looks like a
+    /// placement.
     fn adopt(&mut self, pods: &[Candidate<'_>]) {
+        let given: BTreeMap<(&PodUid, &str), Holding> = self
+            .observed
+            .desk
+            .places
+            .iter()
+            .map(|place| {
+                let holding = Holding { cpus: place.cpus.clone(), nodes: place.nodes };
+                ((&place.pod.uid, place.container.as_str()), holding)
+            })
+            .collect();
         let known: BTreeMap<&str, Holding> = self.observed.records.values().filter_map(Holding::from_record).collect();
         let usable = self.observed.usable_cpus();
         let mems = self.observed.usable_mems();
-        let mut by_shape = Vec::new();
+        let (mut by_ledger, mut by_shape) = (Vec::new(), Vec::new());
         for candidate in pods {
             for (cgroup, container) in candidate.containers.iter().zip(&candidate.pod.containers) {
+                match given.get(&(&candidate.pod.uid, container.name.as_str())) {
+                    Some(holding) => self.adopt_one(candidate, cgroup, container, holding),
+                    None => by_ledger.push((candidate, *cgroup, container)),
+                }
+            }
+        }
+        self.adopt_absent(pods);
+        for (candidate, cgroup, container) in by_ledger {
+            {
                 let path = cgroup.cpuset.path.as_str();
                 match known.get(path) {
                     Some(holding) => self.adopt_one(candidate, cgroup, container, holding),
                     // What the agent itself has narrowed is the shared pool, however many CPUs that has.
                     None if self.observed.records.contains_key(&facts::file_object(path, CPUS)) => {}
-                    None => by_shape.push((candidate, *cgroup, container)),
+                    None => by_shape.push((candidate, cgroup, container)),
                 }
             }
         }
@@ -162,8 +230,9 @@ impl<'a> Placing<'a> {
             if lacking.is_empty() {
                 continue;
             }
-            match admit(&self.managers, &candidate.pod) {
-                Ok(managers) => self.managers = managers,
+            let names: Vec<&str> = lacking.iter().filter_map(|at| name_of(candidate, *at)).collect();
+            match self.managers.admit_containers(&candidate.pod, &names, None) {
+                Ok(()) => {}
                 Err(rejection) if self.pod_scope || lacking.len() == 1 => {
                     self.refuse(candidate, &lacking, &rejection);
                 }
@@ -174,18 +243,10 @@ impl<'a> Placing<'a> {
     }
 
     fn admit_one_by_one(&mut self, candidate: &Candidate<'_>, lacking: &[usize]) {
-        let mut left_out: BTreeSet<usize> = lacking.iter().copied().collect();
         for index in lacking {
-            left_out.remove(index);
-            let keep = |(at, container): (usize, &Container)| (!left_out.contains(&at)).then(|| container.clone());
-            let containers = candidate.pod.containers.iter().enumerate().filter_map(keep).collect();
-            let pod = Arc::new(Pod { containers, ..(*candidate.pod).clone() });
-            match admit(&self.managers, &pod) {
-                Ok(managers) => self.managers = managers,
-                Err(rejection) => {
-                    left_out.insert(*index);
-                    self.refuse(candidate, &[*index], &rejection);
-                }
+            let Some(name) = name_of(candidate, *index) else { continue };
+            if let Err(rejection) = self.managers.admit_containers(&candidate.pod, &[name], None) {
+                self.refuse(candidate, &[*index], &rejection);
             }
         }
     }
@@ -200,7 +261,7 @@ impl<'a> Placing<'a> {
             cpus && self.managers.cpus_of(uid, &container.name).is_none()
                 || mems && self.managers.memory_nodes_of(uid, &container.name).is_none()
         };
-        let containers = candidate.pod.containers.iter().enumerate();
+        let containers = candidate.pod.containers.iter().take(candidate.containers.len()).enumerate();
         containers.filter(|(_, container)| lacks(container)).map(|(index, _)| index).collect()
     }
 
@@ -233,12 +294,13 @@ impl<'a> Placing<'a> {
     }
 
     fn finish(self, pods: &[Candidate<'_>]) -> Decision {
-        let Self { managers, mut decision, .. } = self;
+        let Self { managers, mut decision, observed, .. } = self;
         for candidate in pods {
             for cgroup in &candidate.containers {
+                let name = observed.manager_name(cgroup);
                 let holding = Holding {
-                    cpus: managers.cpus_of(&candidate.pod.uid, &cgroup.id.0).cloned(),
-                    nodes: managers.memory_nodes_of(&candidate.pod.uid, &cgroup.id.0),
+                    cpus: managers.cpus_of(&candidate.pod.uid, name).cloned(),
+                    nodes: managers.memory_nodes_of(&candidate.pod.uid, name),
                 };
                 if !holding.is_nothing() {
                     decision.holdings.insert(cgroup.cpuset.path.clone(), holding);
@@ -249,6 +311,21 @@ impl<'a> Placing<'a> {
         decision.managers = Some(managers);
         decision
     }
+}
+
+/// Containers of a pod; of several with one name the one that was made last: the others are on their way out.
+fn youngest_of_each_name<'a>(observed: &'a Observed, pod: &'a PodCgroup) -> Vec<&'a ContainerCgroup> {
+    let mut youngest: Vec<&ContainerCgroup> = Vec::new();
+    for container in observed.containers(pod) {
+        let name = observed.manager_name(container);
+        youngest.retain(|older| observed.manager_name(older) != name);
+        youngest.push(container);
+    }
+    youngest
+}
+
+fn name_of<'c>(candidate: &'c Candidate<'_>, index: usize) -> Option<&'c str> {
+    candidate.pod.containers.get(index).map(|container| container.name.as_str())
 }
 
 fn wants_memory(container: &Container) -> bool {

@@ -1,0 +1,255 @@
+//! Answers a container runtime from memory: who gets which CPUs, decided while the runtime waits.
+//!
+//! The pass of the subsystem tells the desk what it found and decided ([`Desk::publish`]); between two passes the desk
+//! decides alone, by the same managers, and wakes the pass, which reads back, records and repairs. Both see each other's
+//! changes by one number, the *version*: what a pass decided is taken only if nobody has come or gone meanwhile.
+//!
+//! The lock is held for as long as one decision takes, never over a file, a socket or an await.
+
+mod change;
+pub(super) mod claim;
+mod create;
+mod foreign;
+mod held;
+mod live;
+pub(super) mod standing;
+mod state;
+mod synchronize;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::hint::NumaMask;
+use trimtab_domain::roster::{Roster, Sandbox, SandboxContainer, ToldResources};
+use trimtab_domain::spec::ResourceManagersSpec;
+use trimtab_domain::workload::{ContainerId, Pod};
+
+pub use self::foreign::ForeignPinner;
+pub use self::held::HeldContainer;
+use self::standing::Standing;
+use self::state::State;
+use crate::ports::admission::{Admission, CpusetUpdate, Created, Lifecycle, Refused, RuntimePeer};
+use crate::ports::runtime::RuntimeListing;
+
+/// The desk. Shared by the subsystem and the session with the runtime.
+#[derive(Debug, Default)]
+pub struct Desk {
+    state: Mutex<State>,
+    wake: Arc<Notify>,
+    informed: watch::Sender<bool>,
+}
+
+/// What a pass sees of the desk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeskView {
+    /// Moment at which this was so.
+    pub version: u64,
+    /// True while a runtime announces what it does.
+    pub connected: bool,
+    /// Who lives, as far as a runtime told.
+    pub roster: Roster,
+    /// Who has what.
+    pub places: Vec<Place>,
+    /// Containers that were created with sets of ours and never had any others.
+    pub born_pinned: BTreeSet<ContainerId>,
+    /// Signs of somebody else who pins.
+    pub foreign: ForeignPinner,
+    /// Who is refused at the moment.
+    pub held: Vec<HeldContainer>,
+}
+
+/// What a container has by a decision of the desk or of the pass before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its pod as it was admitted.
+    pub pod: Arc<Pod>,
+    /// Its name.
+    pub container: String,
+    /// CPUs of its own.
+    pub cpus: Option<CpuSet>,
+    /// NUMA nodes of its memory.
+    pub nodes: Option<NumaMask>,
+}
+
+/// What a pass found and decided.
+pub(super) struct Findings {
+    /// By what the desk answers from now on.
+    pub(super) standing: Standing,
+    /// CPUs that are set for containers on the node.
+    pub(super) running_on: BTreeMap<ContainerId, CpuSet>,
+}
+
+impl Desk {
+    /// Wakes the pass; notified after each change that a pass has to look after.
+    #[must_use]
+    pub fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
+    }
+
+    /// Ends when a first pass has told what runs; before that every container that is entitled to exclusive CPUs is
+    /// refused, so a runtime should not be connected to earlier.
+    pub async fn informed(&self) {
+        // The sender lives as long as the desk.
+        let _ = self.informed.subscribe().wait_for(|informed| *informed).await;
+    }
+
+    /// Grows with every change of who lives and who has what.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Says that the agent itself is about to tell the runtime these CPUs for a container, so that they are not taken for
+    /// somebody else's when they come back as a request.
+    pub fn announce(&self, id: &ContainerId, cpus: &CpuSet) {
+        /// Requests to one container that may be under way at once.
+        const UNDER_WAY: usize = 8;
+        let mut state = self.lock();
+        let sets = state.announced.entry(id.clone()).or_default();
+        sets.retain(|set| set != cpus);
+        sets.push(cpus.clone());
+        if sets.len() > UNDER_WAY {
+            sets.remove(0);
+        }
+    }
+
+    /// Takes a listing of the runtime: the whole truth while nobody announces, else only what it has of further facts.
+    pub fn listed(&self, listing: RuntimeListing) {
+        let mut state = self.lock();
+        if state.peer.is_some() {
+            state.roster.complete(&listing.sandboxes, &listing.containers);
+            return;
+        }
+        let before = state.roster.clone();
+        state.roster.refresh(listing.sandboxes, listing.containers);
+        if state.roster != before {
+            state.follow_roster();
+            state.version += 1;
+        }
+    }
+
+    /// What a pass has to know.
+    #[must_use]
+    pub fn view(&self) -> DeskView {
+        let state = self.lock();
+        let places = match &state.standing {
+            Standing::Holding(rules) => {
+                let place = |held: trimtab_domain::placement::Assignment| {
+                    let pod = Arc::clone(rules.managers.active().get(&held.pod)?);
+                    Some(Place { pod, container: held.container, cpus: held.cpus, nodes: held.memory_nodes })
+                };
+                rules.managers.assignments().filter_map(place).collect()
+            }
+            Standing::Unknown | Standing::Silent => Vec::new(),
+        };
+        let born_pinned = state.living.0.iter().filter(|(_, live)| live.born_pinned).map(|(id, _)| id.clone());
+        DeskView {
+            version: state.version,
+            connected: state.peer.is_some(),
+            roster: state.roster.clone(),
+            places,
+            born_pinned: born_pinned.collect(),
+            foreign: state.foreign.clone(),
+            held: state.held.list(),
+        }
+    }
+
+    /// Takes what a pass decided on the view of this version; false if somebody has come or gone since, and then nothing
+    /// is taken.
+    pub(super) fn publish(&self, version: u64, findings: Findings) -> bool {
+        let mut state = self.lock();
+        if state.version != version {
+            return false;
+        }
+        for (id, cpus) in findings.running_on {
+            if let Some(live) = state.living.0.get_mut(&id) {
+                live.cpus = Some(cpus);
+            }
+        }
+        let before = std::mem::replace(&mut state.standing, findings.standing);
+        drop(state);
+        // Freed without the lock.
+        drop(before);
+        self.informed.send_if_modified(|informed| !std::mem::replace(informed, true));
+        true
+    }
+
+    /// Notes the settings in force. When a person changes them, the signs of somebody else who pins are forgotten: if he
+    /// is still at work, he shows again.
+    pub(super) fn follow_settings(&self, spec: Option<&ResourceManagersSpec>) {
+        let mut state = self.lock();
+        if state.settings.as_ref().is_some_and(|known| known.as_ref() != spec) {
+            state.foreign = ForeignPinner::default();
+        }
+        state.settings = Some(spec.cloned());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under the lock panics half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admission for Desk {
+    fn connected(&self, peer: &RuntimePeer) {
+        self.lock().peer = Some(peer.clone());
+        self.wake.notify_one();
+    }
+
+    fn synchronize(&self, sandboxes: Vec<Sandbox>, containers: Vec<SandboxContainer>) -> Vec<CpusetUpdate> {
+        let updates = self.lock().synchronize(sandboxes, containers);
+        self.wake.notify_one();
+        updates
+    }
+
+    fn create(&self, sandbox: &Sandbox, container: &SandboxContainer) -> Result<Created, Refused> {
+        let answer = self.lock().create(sandbox, container);
+        self.wake.notify_one();
+        answer
+    }
+
+    fn update(
+        &self,
+        sandbox: &Sandbox,
+        container: &SandboxContainer,
+        asked: &ToldResources,
+    ) -> Result<Vec<CpusetUpdate>, Refused> {
+        let mut state = self.lock();
+        let before = state.version;
+        let answer = state.update(sandbox, container, asked);
+        // What the agent itself asked for needs no further look.
+        if state.version != before {
+            self.wake.notify_one();
+        }
+        answer
+    }
+
+    fn stop(&self, sandbox: &Sandbox, container: &SandboxContainer) -> Vec<CpusetUpdate> {
+        self.lock().stop(sandbox, &container.id);
+        self.wake.notify_one();
+        Vec::new()
+    }
+
+    fn event(&self, event: Lifecycle, sandbox: &Sandbox, container: Option<&SandboxContainer>) {
+        let mut state = self.lock();
+        match (event, container) {
+            (Lifecycle::SandboxStarted | Lifecycle::SandboxUpdated, _) => state.roster.put_sandbox(sandbox.clone()),
+            (Lifecycle::SandboxStopped, _) => state.stop_sandbox(sandbox),
+            (Lifecycle::SandboxRemoved, _) => state.remove_sandbox(sandbox),
+            (Lifecycle::ContainerStarted, Some(container)) => state.roster.put_container(container.clone()),
+            (Lifecycle::ContainerRemoved, Some(container)) => state.remove_container(sandbox, container),
+            (Lifecycle::ContainerStarted | Lifecycle::ContainerRemoved, None) => {}
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    fn disconnected(&self) {
+        self.lock().peer = None;
+        self.wake.notify_one();
+    }
+}

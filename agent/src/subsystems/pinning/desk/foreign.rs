@@ -1,0 +1,75 @@
+//! Signs of somebody else who pins, as they show in what the runtime is asked to do.
+
+use std::collections::BTreeSet;
+
+use trimtab_domain::roster::{Sandbox, SandboxContainer};
+use trimtab_domain::workload::ContainerId;
+
+/// Annotations by which CRI-O's high-performance hooks take over the CPUs of a container (CRI-O,
+/// `internal/runtimehandlerhooks`).
+const CRIO_ANNOTATIONS: [&str; 4] =
+    ["cpu-load-balancing.crio.io", "cpu-quota.crio.io", "irq-load-balancing.crio.io", "cpu-shared.crio.io"];
+/// So many containers whose sets somebody else changes are no slip of a hand.
+const CONTAINERS_OF_A_PINNER: usize = 2;
+
+/// The evidence so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ForeignPinner {
+    /// Why CPUs are somebody else's; `None`: no sign.
+    pub cpus: Option<String>,
+    /// The same for memory.
+    pub mems: Option<String>,
+    /// Containers whose sets were changed by a request that was not ours.
+    changed: BTreeSet<ContainerId>,
+}
+
+impl ForeignPinner {
+    /// Looks at a container that is about to be made. True if that told something new.
+    pub(super) fn look_at_new(&mut self, runtime: &str, sandbox: &Sandbox, container: &SandboxContainer) -> bool {
+        let before = (self.cpus.is_some(), self.mems.is_some());
+        let who = format!("{}/{}/{}", sandbox.namespace, sandbox.name, container.name);
+        let told = container.resources.as_ref();
+        if let Some(told) = told.filter(|told| !told.cpus.is_empty()) {
+            self.cpus.get_or_insert_with(|| {
+                format!(
+                    "container {who} was to be created with CPUs {}: a static CPU manager or another NRI plugin",
+                    told.cpus
+                )
+            });
+        }
+        if let Some(told) = told.filter(|told| !told.mems.is_empty()) {
+            self.mems.get_or_insert_with(|| {
+                format!(
+                    "container {who} was to be created with memory nodes {}: a static memory manager or another NRI plugin",
+                    told.mems
+                )
+            });
+        }
+        let hook = CRIO_ANNOTATIONS.iter().filter(|_| runtime == "cri-o").find_map(|name| {
+            let found = sandbox.annotations.keys().find(|key| key.starts_with(name))?;
+            Some(format!(
+                "annotation {found} of pod {}/{} asks hooks of CRI-O to pin it",
+                sandbox.namespace, sandbox.name
+            ))
+        });
+        if let Some(hook) = hook {
+            self.cpus.get_or_insert(hook);
+        }
+        before != (self.cpus.is_some(), self.mems.is_some())
+    }
+
+    /// Notes a change of sets that nobody here has asked for. One alone may be a hand, and is undone; several are a
+    /// program that would do it again and again.
+    pub(super) fn note_change(&mut self, id: &ContainerId, who: &str, cpus: &str) {
+        self.changed.insert(id.clone());
+        if self.changed.len() >= CONTAINERS_OF_A_PINNER {
+            self.cpus.get_or_insert_with(|| {
+                format!(
+                    "somebody set the CPUs of {} containers, last of {who} to {cpus}: a static CPU manager or another NRI \
+                     plugin",
+                    self.changed.len()
+                )
+            });
+        }
+    }
+}
