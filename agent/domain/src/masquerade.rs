@@ -7,6 +7,7 @@ mod change;
 mod decide;
 mod findings;
 mod give_back;
+mod policy;
 mod report;
 mod rule;
 mod saved;
@@ -15,12 +16,15 @@ mod view;
 pub use chain::{ChainNameError, ChainValue, check_chain_name};
 pub use change::{Change, remove_chain, restore_original, write_chain};
 pub use decide::{Nat, Observed, Step, decide, tables_of_interest};
+pub use policy::{Masquerading, Policy, PolicyError, PortProtocol, Share};
 pub use report::{ChainReport, objects};
 pub use rule::{Rule, RuleError};
 pub use saved::{SavedTable, TableError};
 pub use view::{ChainView, Jump, JumpForm, TableView};
 
 use std::fmt;
+
+use ipnet::IpNet;
 
 /// The built-in chain that every masquerade chain is reached from.
 pub const POSTROUTING: &str = "POSTROUTING";
@@ -37,6 +41,15 @@ pub enum Family {
 impl Family {
     /// Both, in the order in which they are shown.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of a prefix.
+    #[must_use]
+    pub const fn of(network: &IpNet) -> Self {
+        match network {
+            IpNet::V4(_) => Self::V4,
+            IpNet::V6(_) => Self::V6,
+        }
+    }
 
     /// `IPv4` or `IPv6`.
     #[must_use]

@@ -1,11 +1,12 @@
 //! Section `ipMasq`, with ip-masq-agent's own key names; its flags are fields too.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use trimtab_domain::masquerade::check_chain_name;
-use trimtab_domain::spec::ip_masq::IpMasqSpec;
+use trimtab_domain::spec::ip_masq::{BackendWish, ClusterNetworks, Compat, ConfigSource, IpMasqSpec, OnExit};
 
 use super::go_duration;
 use super::reader::{Cursor, Object, Problems};
@@ -22,13 +23,21 @@ const CIDR: &str = "a prefix such as 10.0.0.0/8";
 ///   192.168.0.0/16 (`nomasqAllReservedRanges: true`: eleven ranges); an empty list: link-local alone;
 /// - `cidrLimit`: most prefixes allowed, default 64;
 /// - `masqLinkLocal`, `masqLinkLocalIPv6`: masquerade link-local destinations too, default false;
-/// - `resyncInterval`: longest time between two looks as a Go duration, default `60s`;
+/// - `resyncInterval`: longest time between two looks as a Go duration, default: that of `--resync`;
 /// - `enableIPv6`: keep IPv6 rules, and allow IPv6 prefixes, default false;
 /// - `masqChain`: name of the chain, default `IP-MASQ-AGENT`;
 /// - `randomFully`: random source ports, default true;
-/// - `toPorts`: source ports such as `1024-2047,4000`, default: the kernel chooses.
+/// - `toPorts`: source ports such as `1024-2047,4000`, default: the kernel chooses;
+/// - `compat`: `kubernetes-sigs` or `azure`: rules to the letter of that agent (no prefix is left out; with `azure` no
+///   random ports);
+/// - `backend`: `auto` (default), `iptables-nft` or `iptables-legacy`;
+/// - `onExit`: `keep` (default) or `remove`: what becomes of the rules when the agent stops;
+/// - `configFile`, `configDir`: the configuration of kubernetes-sigs' or Azure's agent, read in place and followed; it
+///   has the list, link-local, limit and interval, which may then not stand here;
+/// - `cluster`: `podCIDRs`, `serviceCIDRs`, `nodeCIDRs`, and `overlay` if pod addresses mean nothing outside: what the
+///   checks before the first write compare with.
 pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<IpMasqSpec> {
-    const FIELDS: [&str; 10] = [
+    const FIELDS: [&str; 16] = [
         "nonMasqueradeCIDRs",
         "masqLinkLocal",
         "masqLinkLocalIPv6",
@@ -39,15 +48,22 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<IpMa
         "randomFully",
         "toPorts",
         "nomasqAllReservedRanges",
+        "compat",
+        "backend",
+        "onExit",
+        "configFile",
+        "configDir",
+        "cluster",
     ];
     let section = section.object(&FIELDS, problems)?;
-    let mut flag =
-        |name: &str, default: bool| section.field(name).and_then(|cursor| cursor.boolean(problems)).unwrap_or(default);
-    let enable_ipv6 = flag("enableIPv6", false);
-    let all_reserved = flag("nomasqAllReservedRanges", false);
-    let masq_link_local = flag("masqLinkLocal", false);
-    let masq_link_local_ipv6 = flag("masqLinkLocalIPv6", false);
-    let random_fully = flag("randomFully", true);
+    let mut flag = |name: &str| section.field(name).and_then(|cursor| cursor.boolean(problems)).unwrap_or(false);
+    let enable_ipv6 = flag("enableIPv6");
+    let all_reserved = flag("nomasqAllReservedRanges");
+    let masq_link_local = flag("masqLinkLocal");
+    let masq_link_local_ipv6 = flag("masqLinkLocalIPv6");
+    let compat = read_compat(&section, problems);
+    let random_fully = section.field("randomFully").and_then(|cursor| cursor.boolean(problems));
+    let config = read_config(&section, problems);
     let listed = section.field("nonMasqueradeCIDRs");
     if let (Some(list), true) = (&listed, all_reserved) {
         let idle = list.problem("nomasqAllReservedRanges has no effect where prefixes are listed");
@@ -69,10 +85,77 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<IpMa
         masq_link_local_ipv6,
         enable_ipv6,
         masq_chain: chain.unwrap_or(IpMasqSpec::DEFAULT_CHAIN).to_owned(),
-        random_fully,
-        to_ports: section.field("toPorts").map(|cursor| read_ports(&cursor, problems)).unwrap_or_default(),
-        resync_interval: interval.unwrap_or(IpMasqSpec::DEFAULT_RESYNC_INTERVAL),
+        random_fully: random_fully.unwrap_or(compat != Some(Compat::Azure)),
+        to_ports: section.field("toPorts").map(|cursor| read_ports(&cursor, compat, problems)).unwrap_or_default(),
+        resync_interval: interval,
+        compat,
+        backend: read_backend(&section, problems),
+        on_exit: read_on_exit(&section, problems),
+        config,
+        cluster: section.field("cluster").and_then(|cursor| read_cluster(&cursor, problems)).unwrap_or_default(),
     })
+}
+
+/// Azure's agent knows neither flag.
+fn read_compat(section: &Object<'_>, problems: &mut Problems) -> Option<Compat> {
+    let word = section.field("compat")?.choice(&["kubernetes-sigs", "azure"], problems)?;
+    if word != "azure" {
+        return Some(Compat::KubernetesSigs);
+    }
+    for cursor in ["randomFully", "toPorts"].into_iter().filter_map(|name| section.field(name)) {
+        if cursor.raw() != "false" {
+            problems.refuse(cursor.problem("not with compat: azure").allowed("nothing: that agent has no such rules"));
+        }
+    }
+    Some(Compat::Azure)
+}
+
+fn read_backend(section: &Object<'_>, problems: &mut Problems) -> BackendWish {
+    let word = section
+        .field("backend")
+        .and_then(|cursor| cursor.choice(&["auto", "iptables-nft", "iptables-legacy"], problems));
+    match word {
+        Some("iptables-nft") => BackendWish::IptablesNft,
+        Some("iptables-legacy") => BackendWish::IptablesLegacy,
+        _ => BackendWish::Auto,
+    }
+}
+
+fn read_on_exit(section: &Object<'_>, problems: &mut Problems) -> OnExit {
+    let word = section.field("onExit").and_then(|cursor| cursor.choice(&["keep", "remove"], problems));
+    if word == Some("remove") { OnExit::Remove } else { OnExit::Keep }
+}
+
+/// One of the two, and nothing beside it that the file has.
+fn read_config(section: &Object<'_>, problems: &mut Problems) -> Option<ConfigSource> {
+    const IN_THE_FILE: [&str; 5] =
+        ["nonMasqueradeCIDRs", "masqLinkLocal", "masqLinkLocalIPv6", "cidrLimit", "resyncInterval"];
+    let allowed = "an absolute path such as /etc/config/ip-masq-agent";
+    let mut path = |name: &str| {
+        let cursor = section.field(name)?;
+        let path = Path::new(cursor.text(allowed, problems)?);
+        if !path.is_absolute() {
+            problems.refuse(cursor.problem("not an absolute path").allowed(allowed));
+        }
+        Some(path.to_owned())
+    };
+    let (file, directory) = (path("configFile"), path("configDir"));
+    if let (Some(_), Some(cursor)) = (&file, section.field("configDir")) {
+        problems.refuse(cursor.problem("configFile is there too").allowed("one of the two"));
+    }
+    let source = file.map(ConfigSource::File).or(directory.map(ConfigSource::Directory))?;
+    for cursor in IN_THE_FILE.into_iter().filter_map(|name| section.field(name)) {
+        problems.refuse(cursor.problem("set in two places").allowed("only in the file of configFile or configDir"));
+    }
+    Some(source)
+}
+
+fn read_cluster(cursor: &Cursor<'_>, problems: &mut Problems) -> Option<ClusterNetworks> {
+    let cluster = cursor.object(&["podCIDRs", "serviceCIDRs", "nodeCIDRs", "overlay"], problems)?;
+    let mut networks = |name| cluster.field(name).map(|list| read_cidrs(&list, true, problems)).unwrap_or_default();
+    let (pods, services, nodes) = (networks("podCIDRs"), networks("serviceCIDRs"), networks("nodeCIDRs"));
+    let overlay = cluster.field("overlay").and_then(|cursor| cursor.boolean(problems)).unwrap_or(false);
+    Some(ClusterNetworks { pods, services, nodes, overlay })
 }
 
 /// ip-masq-agent counts the entries of the list, duplicates included, and the default list too.
@@ -149,13 +232,14 @@ fn read_chain<'a>(cursor: &Cursor<'a>, problems: &mut Problems) -> Option<&'a st
     Some(name)
 }
 
-/// `N` or `N-M`, comma-separated, as text; a single port may be a number.
-fn read_ports(cursor: &Cursor<'_>, problems: &mut Problems) -> Vec<(u16, u16)> {
+/// `N` or `N-M`, comma-separated, as text; a single port may be a number. kubernetes-sigs' agent has no upper bound.
+fn read_ports(cursor: &Cursor<'_>, compat: Option<Compat>, problems: &mut Problems) -> Vec<(u32, u32)> {
+    let highest = if compat == Some(Compat::KubernetesSigs) { u32::MAX } else { u32::from(u16::MAX) };
     let allowed = "ports from 1 to 65535, such as 1024-2047,4000, without blanks";
     let Some(text) = cursor.quantity_text(allowed, problems) else { return Vec::new() };
     let mut ranges = Vec::new();
     for part in text.split(',') {
-        match read_range(part) {
+        match read_range(part, highest) {
             Some((first, last)) if first > last => {
                 let turned = cursor.problem(format!("first is greater than last in {part:?}"));
                 problems.refuse(turned.allowed(allowed).hint(format!("did you mean \"{last}-{first}\"?")));
@@ -167,10 +251,10 @@ fn read_ports(cursor: &Cursor<'_>, problems: &mut Problems) -> Vec<(u16, u16)> {
     ranges
 }
 
-fn read_range(part: &str) -> Option<(u16, u16)> {
+fn read_range(part: &str, highest: u32) -> Option<(u32, u32)> {
     let port = |text: &str| {
         let digits = !text.starts_with('+');
-        text.parse::<u16>().ok().filter(|port| digits && *port > 0)
+        text.parse::<u32>().ok().filter(|port| digits && *port > 0 && *port <= highest)
     };
     match part.split_once('-') {
         Some((first, last)) => Some((port(first)?, port(last)?)),

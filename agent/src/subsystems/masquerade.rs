@@ -11,6 +11,7 @@ use trimtab_domain::masquerade::{
     Backend, Family, Nat, Observed, SavedTable, Step, TableId, TableView, decide, objects, tables_of_interest,
 };
 use trimtab_domain::plan::{Cause, Plan};
+use trimtab_domain::spec::ip_masq::BackendWish;
 use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
 
 use crate::ports::{BackendChoice, Ledger, NatError, NatTable, Saved, Watch};
@@ -36,6 +37,16 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
     #[must_use]
     pub fn new(nat: Arc<N>, ledger: Arc<L>) -> Self {
         Self { nat, ledger, seen: Mutex::default() }
+    }
+
+    async fn choose_backend(&self, desired: Option<&IpMasqSpec>) -> BackendChoice {
+        let (backend, reason) = match desired.map(|spec| spec.backend) {
+            None => (Backend::Nft, "nothing is wished for"),
+            Some(BackendWish::Auto) => return self.nat.backend().await,
+            Some(BackendWish::IptablesNft) => (Backend::Nft, "ipMasq.backend of the profile"),
+            Some(BackendWish::IptablesLegacy) => (Backend::Legacy, "ipMasq.backend of the profile"),
+        };
+        BackendChoice { backend, reason: reason.to_owned() }
     }
 
     async fn read_family(&self, family: Family, tables: &BTreeMap<TableId, BTreeSet<String>>) -> Vec<(TableId, Nat)> {
@@ -98,15 +109,12 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
 
     async fn observe(&self, desired: &Self::Desired) -> Result<Observed, Error> {
         let records = self.ledger.records(Self::NAME);
-        let choice = if desired.is_some() {
-            self.nat.backend().await
-        } else {
-            BackendChoice { backend: Backend::Nft, reason: "nothing is wished for".to_owned() }
-        };
+        let choice = self.choose_backend(desired.as_ref()).await;
         let wanted = tables_of_interest(desired.as_ref(), choice.backend, &records);
         let (v4, v6) = tokio::join!(self.read_family(Family::V4, &wanted), self.read_family(Family::V6, &wanted));
         let tables = v4.into_iter().chain(v6).collect();
-        Ok(Observed { backend: choice.backend, backend_reason: choice.reason, tables, records })
+        let without_random = BTreeMap::new();
+        Ok(Observed { backend: choice.backend, backend_reason: choice.reason, tables, records, without_random })
     }
 
     fn plan(desired: &Self::Desired, observed: &Observed) -> Plan<Step> {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use trimtab_domain::masquerade::Family;
 use trimtab_domain::spec::IpMasqSpec;
+use trimtab_domain::spec::ip_masq::Compat;
 
 /// The agent's default list, and the further ranges of `--nomasq-all-reserved-ranges`.
 const PRIVATE: [&str; 3] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
@@ -123,6 +124,7 @@ fn spec(case: &Value) -> Option<IpMasqSpec> {
         masq_chain: "IP-MASQ-AGENT".into(),
         random_fully: true,
         to_ports: Vec::new(),
+        compat: Some(Compat::KubernetesSigs),
         ..IpMasqSpec::default()
     };
     let mut defaults: Vec<&str> = PRIVATE.into();
@@ -142,7 +144,7 @@ fn spec(case: &Value) -> Option<IpMasqSpec> {
     Some(spec)
 }
 
-fn range(text: &str) -> Option<(u16, u16)> {
+fn range(text: &str) -> Option<(u32, u32)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     Some((first.parse().ok()?, last.parse().ok()?))
 }

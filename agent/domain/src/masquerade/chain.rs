@@ -1,19 +1,16 @@
 //! The chain that a profile asks for, and the value of a chain as the ledger keeps it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use ipnet::IpNet;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-
+use super::POSTROUTING;
+use super::policy::{Masquerading, Policy};
 use super::rule::{Rule, RuleError};
-use super::{Family, POSTROUTING};
-use crate::spec::IpMasqSpec;
+use crate::spec::ip_masq::Compat;
 
 /// Comment of each exempt prefix; ip-masq-agent's own words.
 const EXEMPT: &str = "ip-masq-agent: local traffic is not subject to MASQUERADE";
 /// Comment of each rule that masquerades.
 const MASQUERADED: &str = "ip-masq-agent: outbound traffic is subject to MASQUERADE (must be last in chain)";
-/// Protocols that have ports which MASQUERADE can choose.
-const PORT_PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 /// Longest name that iptables takes (`XT_EXTENSION_MAXNAMELEN` less the closing zero).
 const MAX_CHAIN_NAME: usize = 28;
 
@@ -81,24 +78,23 @@ pub struct ChainValue {
 }
 
 impl ChainValue {
-    /// What the profile asks for in one family. The place of the jump says nothing: it is appended, and where it is
-    /// found it stays.
+    /// A policy in the words of iptables. The place of the jump says nothing: it is appended, and where it is found it
+    /// stays.
     ///
     /// # Errors
     /// [`RuleError`] never for a chain name that [`check_chain_name`] accepts.
-    pub fn desired(spec: &IpMasqSpec, family: Family) -> Result<Self, RuleError> {
-        let rules = exempt_networks(spec, family).map(|network| exempt_rule(&network)).chain(port_rules(spec));
-        let rules = rules.chain(std::iter::once(masquerade_rule("", "", spec.random_fully)));
+    pub fn render(policy: &Policy) -> Result<Self, RuleError> {
+        let rules = policy.exempt.iter().map(exempt_rule).chain(policy.masquerade.iter().map(masquerade_rule));
         Ok(Self {
-            jumps: vec![(1, Rule::parse(&jump_text(&spec.masq_chain))?)],
+            jumps: vec![(1, Rule::parse(&jump_text(&policy.chain, policy.compat))?)],
             rules: rules.map(|text| Rule::parse(&text)).collect::<Result<_, _>>()?,
         })
     }
 
     /// The one jump that should be there; `None` only for a name that [`check_chain_name`] refuses.
     #[must_use]
-    pub fn jump(chain: &str) -> Option<Rule> {
-        Rule::parse(&jump_text(chain)).ok()
+    pub fn jump(chain: &str, compat: Option<Compat>) -> Option<Rule> {
+        Rule::parse(&jump_text(chain, compat)).ok()
     }
 
     /// The form in which the ledger keeps it: one `-I POSTROUTING PLACE …` per jump, one `-A CHAIN …` per rule.
@@ -155,25 +151,14 @@ pub(super) fn append(chain: &str, rule: &Rule) -> String {
     format!("-A {chain} {}", rule.as_str()).trim_end().to_owned()
 }
 
-/// The jump; the match on the address type stands here once and not in each rule.
-fn jump_text(chain: &str) -> String {
+/// The jump; the match on the address type stands here once and not in each rule. Azure's agent passes the comment with
+/// quotes of its own, which iptables keeps as part of it.
+fn jump_text(chain: &str, compat: Option<Compat>) -> String {
+    let quote = if compat == Some(Compat::Azure) { "\\\"" } else { "" };
     format!(
-        "-m comment --comment \"ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic to our \
-         custom {chain} chain\" -m addrtype ! --dst-type LOCAL -j {chain}"
+        "-m comment --comment \"{quote}ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination traffic to \
+         our custom {chain} chain{quote}\" -m addrtype ! --dst-type LOCAL -j {chain}"
     )
-}
-
-/// Link-local first, then the list in its order, both families apart.
-fn exempt_networks(spec: &IpMasqSpec, family: Family) -> impl Iterator<Item = IpNet> + '_ {
-    let (link_local, masqueraded) = match family {
-        Family::V4 => (Ipv4Net::new(Ipv4Addr::new(169, 254, 0, 0), 16).map(IpNet::from), spec.masq_link_local),
-        Family::V6 => {
-            (Ipv6Net::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10).map(IpNet::from), spec.masq_link_local_ipv6)
-        }
-    };
-    let listed = spec.non_masquerade_cidrs.iter().copied();
-    let listed = listed.filter(move |network| matches!(network, IpNet::V4(_)) == (family == Family::V4));
-    link_local.ok().filter(|_| !masqueraded).into_iter().chain(listed.map(|network| network.trunc()))
 }
 
 /// `iptables-save` prints no prefix that holds every address.
@@ -182,28 +167,15 @@ fn exempt_rule(network: &IpNet) -> String {
     format!("{destination}-m comment --comment \"{EXEMPT}\" -j RETURN")
 }
 
-fn masquerade_rule(protocol: &str, options: &str, random_fully: bool) -> String {
-    let (match_options, target_options) = options.split_once('|').unwrap_or(("", ""));
-    let random = if random_fully { " --random-fully" } else { "" };
-    format!("{protocol}-m comment --comment \"{MASQUERADED}\"{match_options} -j MASQUERADE{target_options}{random}")
-}
-
-/// One rule per protocol and range. A range is chosen with the probability of its size over the sizes of itself and
-/// all later ones; the last takes what is left.
-fn port_rules(spec: &IpMasqSpec) -> impl Iterator<Item = String> + '_ {
-    let size = |(first, last): (u16, u16)| f64::from(last.saturating_sub(first)) + 1.0;
-    PORT_PROTOCOLS.into_iter().flat_map(move |protocol| {
-        spec.to_ports.iter().enumerate().map(move |(index, &(first, last))| {
-            let later: f64 = spec.to_ports.iter().skip(index).map(|range| size(*range)).sum();
-            let split = if index + 1 < spec.to_ports.len() {
-                format!(" -m statistic --mode random --probability {}", size((first, last)) / later)
-            } else {
-                String::new()
-            };
-            let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
-            masquerade_rule(&format!("-p {protocol} "), &format!("{split}| --to-ports {ports}"), spec.random_fully)
-        })
-    })
+fn masquerade_rule(rule: &Masquerading) -> String {
+    let protocol = rule.protocol.map(|protocol| format!("-p {} ", protocol.as_str())).unwrap_or_default();
+    let share = rule.share.map(|share| format!(" -m statistic --mode random --probability {}", share.probability()));
+    let ports = rule.ports.map(|(first, last)| {
+        if first == last { format!(" --to-ports {first}") } else { format!(" --to-ports {first}-{last}") }
+    });
+    let (share, ports) = (share.unwrap_or_default(), ports.unwrap_or_default());
+    let random = if rule.random_fully { " --random-fully" } else { "" };
+    format!("{protocol}-m comment --comment \"{MASQUERADED}\"{share} -j MASQUERADE{ports}{random}")
 }
 
 #[cfg(test)]

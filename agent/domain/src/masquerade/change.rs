@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::POSTROUTING;
 use super::chain::{ChainValue, append};
 use super::rule::Rule;
-use super::view::{ChainView, Jump, JumpForm, TableView};
+use super::view::{ChainView, Jump, TableView};
+use crate::spec::ip_masq::Compat;
 
 /// One transaction on one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,17 +21,47 @@ pub struct Change {
 
 /// Brings the chain and its jump to the desired value; `None` if nothing differs. Chain, contents and jump change
 /// together, so that a packet meets the old rules or the new ones. Where a jump is found, it stays; a missing one is
-/// appended.
+/// appended. Other forms and repetitions of the jump, and jumps in chains where it has no business, go; with `compat`
+/// the very same jump may be there more than once, as the originals let it.
 #[must_use]
-pub fn write_chain(view: &TableView, chain: &str, desired: &ChainValue) -> Option<Change> {
+pub fn write_chain(view: &TableView, chain: &str, desired: &ChainValue, compat: Option<Compat>) -> Option<Change> {
     let current = view.chains.get(chain);
     let rules_differ = current.is_none_or(|found| !desired.same_rules(&found.rules));
+    change(view, chain, desired, (rules_differ, compat))
+}
+
+/// Makes chain and jump as they should be and leaves the contents: all that the originals get done where the kernel
+/// refuses the contents. `None` if nothing differs.
+pub(super) fn attach_chain(
+    view: &TableView,
+    chain: &str,
+    desired: &ChainValue,
+    compat: Option<Compat>,
+) -> Option<Change> {
+    let rules = view.chains.get(chain).map(|found| found.rules.clone()).unwrap_or_default();
+    let kept = ChainValue { jumps: desired.jumps.clone(), rules };
+    change(view, chain, &kept, (!view.chains.contains_key(chain), compat))
+}
+
+fn change(
+    view: &TableView,
+    chain: &str,
+    desired: &ChainValue,
+    (rules_differ, compat): (bool, Option<Compat>),
+) -> Option<Change> {
+    let current = view.chains.get(chain);
     let jumps = current.map(|found| found.jumps.as_slice()).unwrap_or_default();
-    let jump_is_right = matches!(jumps, [only] if only.form == JumpForm::Plain);
-    if !rules_differ && jump_is_right {
+    let misplaced = current.map(|found| found.misplaced.as_slice()).unwrap_or_default();
+    let number_is_right = jumps.len() == 1 || (compat.is_some() && !jumps.is_empty());
+    let is_wanted = |jump: &Jump| desired.jumps.iter().any(|(_, wanted)| wanted.same(&jump.rule));
+    let jump_is_right = number_is_right && jumps.iter().all(is_wanted);
+    if !rules_differ && jump_is_right && misplaced.is_empty() {
         return None;
     }
     let mut text = Transaction::default();
+    for (other, rule) in misplaced {
+        text.line(&format!("-D {other} {}", rule.as_str()));
+    }
     if rules_differ {
         text.empty_chain(chain);
         text.append_all(chain, &desired.rules);
@@ -84,7 +115,13 @@ fn describe(current: Option<&ChainView>, new: Option<&ChainValue>) -> String {
     let summary = value.summary();
     match new {
         Some(new) if new.summary() == summary => {
-            let place = if new.same_rules(&value.rules) { "jump in another form" } else { "other contents" };
+            let place = if !new.same_rules(&value.rules) {
+                "other contents"
+            } else if current.misplaced.is_empty() {
+                "jump in another form"
+            } else {
+                "a jump in a wrong chain"
+            };
             format!("{summary} ({place})")
         }
         _ => summary,

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::chain::{ChainValue, check_chain_name};
-use super::change::{Change, write_chain};
+use super::change::{Change, attach_chain, write_chain};
 use super::findings::findings;
 use super::give_back::{give_back, left_alone};
+use super::policy::Policy;
 use super::view::{ChainView, TableView};
 use super::{Backend, Family, TableId};
 use crate::plan::{Cause, Plan, Refusal, Stage};
@@ -25,6 +26,18 @@ pub struct Observed {
     pub tables: BTreeMap<TableId, Nat>,
     /// The chains that were written before.
     pub records: Vec<Record>,
+    /// Tables whose tool is too old to choose ports at random (iptables before 1.6.2), with its version.
+    pub without_random: BTreeMap<TableId, String>,
+}
+
+impl Observed {
+    /// What one table should hold, in the words that its tool knows.
+    pub(super) fn desired(&self, spec: &IpMasqSpec, table: TableId) -> Result<ChainValue, String> {
+        check_chain_name(&spec.masq_chain).map_err(|error| error.to_string())?;
+        let policy = Policy::of(spec, table.family);
+        let old = self.without_random.contains_key(&table);
+        ChainValue::render(&if old { policy.without_random() } else { policy }).map_err(|error| error.to_string())
+    }
 }
 
 /// One table `nat`.
@@ -143,9 +156,7 @@ fn hold(plan: &mut Plan<Step>, observed: &Observed, table: TableId, spec: &IpMas
         let wish = format!("masquerade chain {chain} for {}", table.family);
         Refusal { object: object.clone(), wish, cause, detail }
     };
-    let checked = check_chain_name(chain).map_err(|error| error.to_string());
-    let value = checked.and_then(|()| ChainValue::desired(spec, table.family).map_err(|error| error.to_string()));
-    let value = match value {
+    let value = match observed.desired(spec, table) {
         Ok(value) => value,
         Err(detail) => {
             plan.refusals.push(refuse(Cause::InvalidValue, detail));
@@ -160,15 +171,21 @@ fn hold(plan: &mut Plan<Step>, observed: &Observed, table: TableId, spec: &IpMas
         }
         Some(Nat::Unreadable(_)) | None => return vec![Step::Read { table, object }],
     };
-    plan.findings.extend(findings(table, view, chain));
+    plan.findings.extend(findings(table, view, chain, spec.compat));
     let current = view.chains.get(chain);
-    if let Some(hooks) = current.map(|found| found.wrong_hooks.join(", ")).filter(|hooks| !hooks.is_empty()) {
-        plan.refusals.push(refuse(Cause::OwnedByOther, wrong_hook(table, chain, &hooks, current)));
+    let hooks = current.map(|found| found.wrong_hooks.join(", ")).filter(|hooks| !hooks.is_empty());
+    let hooks = hooks.map(|hooks| (Cause::OwnedByOther, wrong_hook(table, chain, &hooks, current)));
+    let ports = Policy::of(spec, table.family).check().err().map(|error| (Cause::InvalidValue, error.to_string()));
+    let refused = hooks.or(ports);
+    let contents_refused = refused.is_some();
+    plan.refusals.extend(refused.map(|(cause, detail)| refuse(cause, detail)));
+    if contents_refused && spec.compat.is_none() {
         return Vec::new();
     }
     let record = observed.records.iter().find(|record| record.object == object);
     let promised = record.is_some_and(|record| is_ordered(record, chain, &value));
-    let change = write_chain(view, chain, &value);
+    let write = if contents_refused { attach_chain } else { write_chain };
+    let change = write(view, chain, &value, spec.compat);
     let mut steps = Vec::new();
     // A chain that is already right and was never written is not ours to give back.
     if !promised && (change.is_some() || record.is_some()) {

@@ -1,15 +1,17 @@
 //! What a person should know about the rules around the chain.
 
-use super::chain::check_chain_name;
-use super::view::{JumpForm, TableView};
+use super::chain::{ChainValue, check_chain_name};
+use super::view::TableView;
 use super::{POSTROUTING, TableId};
 use crate::plan::{Finding, Severity};
+use crate::spec::ip_masq::Compat;
 
 /// Findings about one chain of a table.
-pub(super) fn findings(table: TableId, view: &TableView, chain: &str) -> Vec<Finding> {
+pub(super) fn findings(table: TableId, view: &TableView, chain: &str, compat: Option<Compat>) -> Vec<Finding> {
     let about = Subject { table, chain, object: table.object(chain) };
     let mut found = about.decided_earlier(view);
-    found.extend(about.other_forms(view));
+    found.extend(about.other_forms(view, compat));
+    found.extend(about.repeated(view, compat));
     found.extend(about.referenced_elsewhere(view));
     found.extend(about.other_chains(view));
     found
@@ -51,9 +53,10 @@ impl Subject<'_> {
             .collect()
     }
 
-    fn other_forms(&self, view: &TableView) -> Vec<Finding> {
+    fn other_forms(&self, view: &TableView, compat: Option<Compat>) -> Vec<Finding> {
         let jumps = view.chains.get(self.chain).map(|found| found.jumps.as_slice()).unwrap_or_default();
-        let foreign = jumps.iter().filter(|jump| jump.form != JumpForm::Plain);
+        let ours = ChainValue::jump(self.chain, compat);
+        let foreign = jumps.iter().filter(|jump| ours.as_ref().is_none_or(|ours| !ours.same(&jump.rule)));
         foreign
             .map(|jump| {
                 let message =
@@ -62,6 +65,23 @@ impl Subject<'_> {
                 self.finding(Severity::Warning, "masquerade-other-agent", message, remedy)
             })
             .collect()
+    }
+
+    /// With `compat` the originals' habit is kept; natively the repetition is removed and nothing is left to tell.
+    fn repeated(&self, view: &TableView, compat: Option<Compat>) -> Option<Finding> {
+        let found = view.chains.get(self.chain)?;
+        let ours = ChainValue::jump(self.chain, compat)?;
+        let times = found.jumps.iter().filter(|jump| ours.same(&jump.rule)).count();
+        (compat.is_some() && times > 1).then(|| {
+            let message =
+                format!("the jump stands {times} times in {POSTROUTING}; exempt packets pass the chain as often");
+            let tool = self.table.tool();
+            let remedy = format!(
+                "remove one: {tool} -t nat -D {POSTROUTING} {}; without ipMasq.compat it is done by itself",
+                ours.as_str()
+            );
+            self.finding(Severity::Info, "masquerade-repeated-jump", message, remedy)
+        })
     }
 
     fn referenced_elsewhere(&self, view: &TableView) -> Vec<Finding> {

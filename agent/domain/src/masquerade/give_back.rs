@@ -65,7 +65,9 @@ fn restoration(record: &Record, chain: &str, current: &ChainView) -> Restoration
         Original::Absent | Original::Unknown => None,
     };
     let untouched = original.is_some_and(|original| original.same(&value));
-    let shown = if current.bears_our_mark() && !untouched { record.ordered.clone() } else { value.to_text(chain) };
+    let ordered = ChainValue::parse(&record.ordered, chain).unwrap_or_default();
+    let shown =
+        if current.bears_our_mark(&ordered) && !untouched { record.ordered.clone() } else { value.to_text(chain) };
     record.restoration(Some(&shown), |left, right| {
         match (ChainValue::parse(left, chain), ChainValue::parse(right, chain)) {
             (Some(left), Some(right)) => left.same(&right),

@@ -1,9 +1,8 @@
 //! The chains as a report shows them.
 
-use super::chain::ChainValue;
 use super::change::write_chain;
 use super::decide::{Nat, Observed, desired_tables};
-use super::view::{ChainView, JumpForm, TableView};
+use super::view::{ChainView, TableView};
 use super::{POSTROUTING, TableId};
 use crate::spec::IpMasqSpec;
 
@@ -29,13 +28,15 @@ pub fn objects(desired: Option<&IpMasqSpec>, observed: &Observed) -> Vec<ChainRe
             _ => None,
         };
         let current = view.and_then(|view| view.chains.get(&spec.masq_chain));
-        let value = ChainValue::desired(spec, table.family).ok();
-        let differs =
-            view.zip(value.as_ref()).is_some_and(|(view, value)| write_chain(view, &spec.masq_chain, value).is_some());
+        let value = observed.desired(spec, table).ok();
+        let differs = view
+            .zip(value.as_ref())
+            .is_some_and(|(view, value)| write_chain(view, &spec.masq_chain, value, spec.compat).is_some());
         let shown =
             current.map(|found| format!("{}{}", found.value().summary(), if differs { " (differs)" } else { "" }));
         let mut attributes = vec![("backend", format!("{} ({})", table.backend, observed.backend_reason))];
         attributes.extend(current.zip(view).map(|(current, view)| ("jump", jump_place(current, view))));
+        attributes.extend(spec.compat.map(|compat| ("compat", compat.as_str().to_owned())));
         ChainReport {
             object: table.object(&spec.masq_chain),
             desired: value.map(|value| value.summary()),
@@ -47,8 +48,7 @@ pub fn objects(desired: Option<&IpMasqSpec>, observed: &Observed) -> Vec<ChainRe
 }
 
 fn jump_place(current: &ChainView, view: &TableView) -> String {
-    let places = current.jumps.iter().filter(|jump| jump.form == JumpForm::Plain);
-    match places.map(|jump| jump.place.to_string()).collect::<Vec<_>>().join(", ") {
+    match current.jumps.iter().map(|jump| jump.place.to_string()).collect::<Vec<_>>().join(", ") {
         places if places.is_empty() => "none".to_owned(),
         places => format!("rule {places} of {} in {POSTROUTING}", view.postrouting.len()),
     }

@@ -133,16 +133,16 @@ impl<'a> SavedTable<'a> {
         Ok(found)
     }
 
-    /// Built-in chains from which packets can get into this chain.
+    /// Built-in chains from which packets can get into this chain by rules that count.
     ///
     /// # Errors
     /// [`TableError::Rule`] if a rule on the way cannot be read.
-    pub fn hooks_of(&self, chain: &str) -> Result<BTreeSet<&'a str>, TableError> {
+    pub fn hooks_of(&self, chain: &str, counts: impl Fn(&Rule) -> bool) -> Result<BTreeSet<&'a str>, TableError> {
         let mut hooks = BTreeSet::new();
         let mut seen: BTreeSet<&str> = BTreeSet::new();
         let mut open = vec![chain];
         while let Some(target) = open.pop() {
-            for (name, _) in self.references(target)? {
+            for (name, _) in self.references(target)?.into_iter().filter(|(_, rule)| counts(rule)) {
                 if self.chains.get(name).is_some_and(|found| found.built_in) {
                     hooks.insert(name);
                 } else if seen.insert(name) {
@@ -175,8 +175,8 @@ mod tests {
         let names = |chain| table.references(chain).unwrap().iter().map(|(name, _)| *name).collect::<Vec<_>>();
         assert_eq!(names("A"), ["B"]);
         assert_eq!(names("B"), ["C", "OUTPUT"]);
-        assert_eq!(Vec::from_iter(table.hooks_of("A").unwrap()), ["OUTPUT", "POSTROUTING"]);
-        assert_eq!(Vec::from_iter(table.hooks_of("C").unwrap()), ["POSTROUTING"]);
+        assert_eq!(Vec::from_iter(table.hooks_of("A", |_| true).unwrap()), ["OUTPUT", "POSTROUTING"]);
+        assert_eq!(Vec::from_iter(table.hooks_of("C", |_| true).unwrap()), ["POSTROUTING"]);
     }
 
     #[test]
@@ -200,6 +200,6 @@ mod tests {
     #[test]
     fn a_ring_of_chains_ends() {
         let table = SavedTable::parse("*nat\n:A - [0:0]\n:B - [0:0]\n-A A -j B\n-A B -j A\nCOMMIT\n").unwrap();
-        assert!(table.hooks_of("A").unwrap().is_empty());
+        assert!(table.hooks_of("A", |_| true).unwrap().is_empty());
     }
 }

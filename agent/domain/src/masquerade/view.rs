@@ -25,6 +25,8 @@ pub struct ChainView {
     pub rules: Vec<Rule>,
     /// Known jumps to it in POSTROUTING.
     pub jumps: Vec<Jump>,
+    /// Jumps with an agent's words in other chains than POSTROUTING, each with its chain: nobody else writes them.
+    pub misplaced: Vec<(String, Rule)>,
     /// Other rules that lead to it, as `-A CHAIN …`.
     pub references: Vec<String>,
     /// Built-in chains other than POSTROUTING from which packets can get here; MASQUERADE is not allowed there.
@@ -45,7 +47,7 @@ pub struct Jump {
 /// The forms that the jump has had over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JumpForm {
-    /// kubernetes-sigs/ip-masq-agent up to 2.9.3 and from 2.12.2; the form that is written here.
+    /// kubernetes-sigs/ip-masq-agent up to 2.9.3 and from 2.12.2; the form that is written here but for Azure.
     Plain,
     /// The same with literal quotes in the comment: Azure/ip-masq-agent-v2, kubernetes-sigs 2.10.0 to 2.12.1.
     Quoted,
@@ -96,13 +98,15 @@ impl ChainView {
         let places = (1..).zip(postrouting);
         let jumps = places.filter_map(|(place, rule)| form(rule).map(|form| Jump { place, rule: rule.clone(), form }));
         let references = table.references(name)?;
-        let foreign = references.iter().filter(|(chain, rule)| *chain != POSTROUTING || form(rule).is_none());
+        let (known, foreign): (Vec<_>, Vec<_>) = references.into_iter().partition(|(_, rule)| form(rule).is_some());
+        let misplaced = known.into_iter().filter(|(chain, _)| *chain != POSTROUTING);
         Ok(Self {
             rules: table.rules(name)?,
             jumps: jumps.collect(),
-            references: foreign.map(|(chain, rule)| super::chain::append(chain, rule)).collect(),
+            misplaced: misplaced.map(|(chain, rule)| (chain.to_owned(), rule)).collect(),
+            references: foreign.iter().map(|(chain, rule)| super::chain::append(chain, rule)).collect(),
             wrong_hooks: table
-                .hooks_of(name)?
+                .hooks_of(name, |rule| form(rule).is_none())?
                 .into_iter()
                 .filter(|hook| *hook != POSTROUTING)
                 .map(str::to_owned)
@@ -119,20 +123,22 @@ impl ChainView {
         }
     }
 
-    /// Whether all rules bear an agent's words; an empty chain does too. Then nobody put a rule of their own into it.
+    /// Whether all rules bear our words and all jumps are the ordered one; an empty chain does too. Then nobody put a
+    /// rule of their own into it.
     #[must_use]
-    pub fn bears_our_mark(&self) -> bool {
+    pub fn bears_our_mark(&self, ordered: &ChainValue) -> bool {
+        let is_ours = |jump: &Jump| ordered.jumps.iter().any(|(_, rule)| rule.same(&jump.rule));
         self.rules.iter().all(|rule| known_comment(rule).is_some_and(|form| form == JumpForm::Plain))
-            && self.jumps.iter().all(|jump| jump.form == JumpForm::Plain)
+            && self.jumps.iter().all(|jump| jump.form == JumpForm::Plain || is_ours(jump))
     }
 }
 
 /// Recognises a jump by its words: a rule that merely leads to the chain belongs to whoever wrote it.
 fn jump_form(rule: &Rule, chain: &str) -> Option<JumpForm> {
     let form = known_comment(rule).filter(|_| rule.target() == Some(chain))?;
-    let exact = ChainValue::jump(chain).is_some_and(|jump| jump.same(rule));
+    let is = |compat| ChainValue::jump(chain, compat).is_some_and(|jump| jump.same(rule));
     match form {
-        JumpForm::Plain if exact => Some(JumpForm::Plain),
+        JumpForm::Plain if is(None) => Some(JumpForm::Plain),
         JumpForm::Plain => Some(JumpForm::Altered),
         other if rule.tests_only_non_local() => Some(other),
         _ => Some(JumpForm::Altered),

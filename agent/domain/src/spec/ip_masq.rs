@@ -1,6 +1,7 @@
 //! Section `ipMasq` of a profile, with ip-masq-agent's own key names.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -20,10 +21,96 @@ pub struct IpMasqSpec {
     pub masq_chain: String,
     /// `--random-fully` on the MASQUERADE rule.
     pub random_fully: bool,
-    /// Port ranges for MASQUERADE of TCP, UDP and SCTP (first, last); empty: the kernel chooses.
-    pub to_ports: Vec<(u16, u16)>,
-    /// Longest time between two looks at the table; at least one second.
-    pub resync_interval: Duration,
+    /// Port ranges for MASQUERADE of TCP, UDP and SCTP (first, last); empty: the kernel chooses. Above 65535 only with
+    /// [`Compat::KubernetesSigs`], whose agent does not look: the rules are then refused.
+    pub to_ports: Vec<(u32, u32)>,
+    /// Longest time between two looks at the table, at least one second; `None`: the agent's own resync.
+    pub resync_interval: Option<Duration>,
+    /// Whose rules are kept to the letter; `None`: Trimtab's own, which leave out what changes nothing.
+    pub compat: Option<Compat>,
+    /// Where the rules live.
+    pub backend: BackendWish,
+    /// What becomes of the rules when the agent stops.
+    pub on_exit: OnExit,
+    /// An agent's configuration that is read in place; list, link-local and interval are then the file's, and the list
+    /// here is the one for when there is no file.
+    pub config: Option<ConfigSource>,
+    /// What is known of the cluster's networks, for checks before anything is applied.
+    pub cluster: ClusterNetworks,
+}
+
+/// The agent that is stood in for: its chain name, comments, order and file rules to the letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Compat {
+    /// kubernetes-sigs/ip-masq-agent (2.12).
+    KubernetesSigs,
+    /// Azure/ip-masq-agent-v2 (0.1.15).
+    Azure,
+}
+
+impl Compat {
+    /// The word in a profile.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KubernetesSigs => "kubernetes-sigs",
+            Self::Azure => "azure",
+        }
+    }
+}
+
+/// Which back end a profile asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackendWish {
+    /// The one that the node's kubelet uses.
+    #[default]
+    Auto,
+    /// iptables-nft.
+    IptablesNft,
+    /// iptables-legacy.
+    IptablesLegacy,
+}
+
+/// What becomes of the rules when the agent stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnExit {
+    /// They stay and go on working (both originals).
+    #[default]
+    Keep,
+    /// What was there before comes back.
+    Remove,
+}
+
+/// Where an agent's configuration lies, as this process sees it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConfigSource {
+    /// One file (kubernetes-sigs: `/etc/config/ip-masq-agent`).
+    File(PathBuf),
+    /// Every entry of a directory whose name begins with `ip-masq` (Azure: `/etc/config`).
+    Directory(PathBuf),
+}
+
+impl ConfigSource {
+    /// The path of the file or directory.
+    #[must_use]
+    pub const fn path(&self) -> &PathBuf {
+        match self {
+            Self::File(path) | Self::Directory(path) => path,
+        }
+    }
+}
+
+/// Networks of the cluster; an empty list is one that is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterNetworks {
+    /// Addresses of pods.
+    pub pods: Vec<IpNet>,
+    /// Addresses of services.
+    pub services: Vec<IpNet>,
+    /// Addresses of nodes.
+    pub nodes: Vec<IpNet>,
+    /// True: pod addresses mean nothing outside the cluster, so that whatever leaves it must be masqueraded.
+    pub overlay: bool,
 }
 
 impl IpMasqSpec {
@@ -31,8 +118,6 @@ impl IpMasqSpec {
     pub const DEFAULT_CHAIN: &str = "IP-MASQ-AGENT";
     /// Number of prefixes allowed where a profile sets no `cidrLimit` (ip-masq-agent).
     pub const DEFAULT_CIDR_LIMIT: usize = 64;
-    /// Time between two looks where a profile sets none (ip-masq-agent).
-    pub const DEFAULT_RESYNC_INTERVAL: Duration = Duration::from_secs(60);
 
     /// Prefixes that keep their source address where a profile lists none: the private ranges of RFC 1918, or with
     /// `nomasqAllReservedRanges` all reserved ranges of RFC 5735 and RFC 6598, in ip-masq-agent's order.
@@ -67,7 +152,12 @@ impl Default for IpMasqSpec {
             masq_chain: Self::DEFAULT_CHAIN.to_owned(),
             random_fully: true,
             to_ports: Vec::new(),
-            resync_interval: Self::DEFAULT_RESYNC_INTERVAL,
+            resync_interval: None,
+            compat: None,
+            backend: BackendWish::Auto,
+            on_exit: OnExit::Keep,
+            config: None,
+            cluster: ClusterNetworks::default(),
         }
     }
 }

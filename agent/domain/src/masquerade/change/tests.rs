@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::masquerade::{Family, SavedTable};
+use crate::masquerade::{Family, Policy, SavedTable};
 use crate::spec::IpMasqSpec;
 
 const JUMP: &str = "-m comment --comment \"ip-masq-agent: ensure nat POSTROUTING directs all non-LOCAL destination \
@@ -29,7 +29,7 @@ fn spec() -> IpMasqSpec {
 }
 
 fn desired() -> ChainValue {
-    ChainValue::desired(&spec(), Family::V4).unwrap()
+    ChainValue::render(&Policy::of(&spec(), Family::V4)).unwrap()
 }
 
 fn view(chains: &str, rules: &[&str]) -> TableView {
@@ -43,7 +43,7 @@ fn lines(change: &Change) -> Vec<&str> {
 
 #[test]
 fn a_fresh_table_gets_chain_contents_and_jump_in_one_transaction() {
-    let change = write_chain(&view("", &["-A POSTROUTING -o a -j ACCEPT"]), "M", &desired()).unwrap();
+    let change = write_chain(&view("", &["-A POSTROUTING -o a -j ACCEPT"]), "M", &desired(), None).unwrap();
     let jump = format!("-A POSTROUTING {JUMP}");
     assert_eq!(lines(&change), ["*nat", ":M - [0:0]", EXEMPT, LAST, &jump, "COMMIT"]);
     assert_eq!((change.old.as_str(), change.new.as_str()), ("absent", "2 rules, 1 jump"));
@@ -56,7 +56,7 @@ fn what_is_right_is_not_written() {
     let plain = format!("-A POSTROUTING {JUMP}");
     for jump in [plain.as_str(), swapped] {
         let table = view(":M - [0:0]\n", &[jump, "-A POSTROUTING -o a -j ACCEPT", EXEMPT, LAST]);
-        assert_eq!(write_chain(&table, "M", &desired()), None, "{jump}");
+        assert_eq!(write_chain(&table, "M", &desired(), None), None, "{jump}");
     }
 }
 
@@ -79,7 +79,7 @@ fn the_jump_stays_where_the_first_one_was_and_all_others_go() {
     ];
     for (name, rules, expected) in rows {
         let table = view(":M - [0:0]\n", &[rules, vec![EXEMPT, LAST]].concat());
-        let change = write_chain(&table, "M", &desired()).unwrap();
+        let change = write_chain(&table, "M", &desired(), None).unwrap();
         assert_eq!(lines(&change), [vec!["*nat"], expected, vec!["COMMIT"]].concat(), "{name}");
     }
 }
@@ -89,7 +89,7 @@ fn only_contents_are_written_when_the_jump_is_right() {
     let jump = format!("-A POSTROUTING {JUMP}");
     for contents in [vec![], vec![LAST, EXEMPT], vec![EXEMPT, "-A M -s 1.2.3.4/32 -j ACCEPT", LAST]] {
         let table = view(":M - [0:0]\n", &[vec![jump.as_str()], contents].concat());
-        let change = write_chain(&table, "M", &desired()).unwrap();
+        let change = write_chain(&table, "M", &desired(), None).unwrap();
         assert_eq!(lines(&change), ["*nat", ":M - [0:0]", EXEMPT, LAST, "COMMIT"]);
     }
 }
