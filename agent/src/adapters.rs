@@ -9,6 +9,7 @@ pub mod iptables;
 pub mod kubelet_config;
 pub mod ledger;
 pub mod links;
+pub mod masq_files;
 pub mod modprobe;
 pub mod nftables;
 pub mod nri;

@@ -4,6 +4,7 @@ pub mod admission;
 pub mod cgroups;
 pub mod kubelet;
 pub mod machine;
+pub mod masq_config;
 pub mod modules;
 pub mod names;
 pub mod nri_stats;
@@ -149,6 +150,12 @@ pub trait NatTable: Send + Sync + 'static {
     /// Where the rules of this node belong: the backend that its kubelet uses.
     fn backend(&self) -> impl Future<Output = BackendChoice> + Send;
 
+    /// The version of the table's tool if it cannot choose ports at random (before 1.6.2); `None`: it can, or it cannot
+    /// be told.
+    fn too_old_for_random(&self, _table: TableId) -> impl Future<Output = Option<String>> + Send {
+        std::future::ready(None)
+    }
+
     /// A number that is another one whenever the table may have changed; starts no process. `None`: it cannot be
     /// told, so the table has to be read.
     fn generation(&self, table: TableId) -> Option<u64>;
@@ -210,6 +217,9 @@ pub enum Watch {
     File(PathBuf),
     /// Entries of a directory appear, vanish or are renamed.
     Directory(PathBuf),
+    /// What a path leads to changes, wherever on the way: a file or the entries of a directory, present or not. The path
+    /// is this process's own (a mounted ConfigMap), not one of the host.
+    Mounted(PathBuf),
     /// Network interfaces appear, vanish or are renamed in this network namespace (netlink group `RTNLGRP_LINK`).
     Interfaces,
     /// Any nf_tables transaction in this network namespace (netlink group `NFNLGRP_NFTABLES`).

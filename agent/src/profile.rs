@@ -27,6 +27,7 @@ pub mod diagnostic;
 mod document;
 mod go_duration;
 mod ip_masq;
+pub mod ip_masq_agent;
 mod kernel;
 mod manager_options;
 mod manager_rules;

@@ -11,6 +11,7 @@ pub mod report;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use trimtab_domain::plan::Plan;
@@ -63,6 +64,22 @@ pub trait Subsystem: Send + Sync + 'static {
 
     /// What wakes the subsystem beside the kernel's announcements; `None`: nothing does.
     fn wake(&self) -> Option<Arc<Notify>> {
+        None
+    }
+
+    /// Longest time to the next pass when nothing happens; `None`: the agent's own resync.
+    fn resync(_desired: &Self::Desired, _observed: &Self::Observed) -> Option<Duration> {
+        None
+    }
+
+    /// Why the agent must not count as ready although the pass has ended: nothing is held, because what should be is not
+    /// known. `None`: it may.
+    fn unready(_desired: &Self::Desired, _observed: &Self::Observed) -> Option<String> {
+        None
+    }
+
+    /// Who was seen to write this object, or is running and known to; asked only while there is a fight.
+    fn seen_writer(&self, _object: &str) -> Option<String> {
         None
     }
 

@@ -11,6 +11,7 @@ use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
 
 use crate::laws::{self, Fixture, Pass, dry_run, texts};
 use crate::support::fake_ledger::FakeLedger;
+use crate::support::fake_masq_config::FakeMasqConfig;
 use crate::support::fake_nat::FakeNat;
 
 const V4: TableId = TableId { family: Family::V4, backend: Backend::Nft };
@@ -22,14 +23,15 @@ const FOREIGN: &str = "-A POSTROUTING -s 10.9.0.0/16 ! -o cni0 -j MASQUERADE";
 struct Node {
     nat: FakeNat,
     ledger: FakeLedger,
+    config: FakeMasqConfig,
     subsystem: Masquerade<FakeNat, FakeLedger>,
 }
 
 impl Node {
     fn new(backend: Backend) -> Self {
-        let (nat, ledger) = (FakeNat::new(backend), FakeLedger::new());
-        let subsystem = Masquerade::new(Arc::new(nat.clone()), Arc::new(ledger.clone()));
-        Self { nat, ledger, subsystem }
+        let (nat, ledger, config) = (FakeNat::new(backend), FakeLedger::new(), FakeMasqConfig::new());
+        let subsystem = Masquerade::new(Arc::new(nat.clone()), Arc::new(ledger.clone()), Arc::new(config.clone()));
+        Self { nat, ledger, config, subsystem }
     }
 
     fn load(&self, table: TableId, lines: &[&str]) {
@@ -198,7 +200,12 @@ async fn a_chain_that_is_already_right_is_neither_written_nor_ever_removed() {
     let right = node.nat.print(V4);
     let agent = Node {
         ledger: FakeLedger::new(),
-        subsystem: Masquerade::new(Arc::new(node.nat.clone()), Arc::new(FakeLedger::new())),
+        subsystem: Masquerade::new(
+            Arc::new(node.nat.clone()),
+            Arc::new(FakeLedger::new()),
+            Arc::new(node.config.clone()),
+        ),
+        config: node.config,
         nat: node.nat,
     };
     let restores = agent.nat.counts().1;

@@ -8,6 +8,7 @@ use trimtab_domain::spec::NodeSpec;
 
 use crate::laws;
 use crate::support::fake_ledger::FakeLedger;
+use crate::support::fake_masq_config::FakeMasqConfig;
 use crate::support::fake_nat::FakeNat;
 use crate::support::recorded_masquerade::{self, Case};
 
@@ -21,7 +22,7 @@ async fn the_same_configuration_leaves_the_same_rules() {
         for (family, text) in &case.before {
             nat.other(table(*family), text);
         }
-        let subsystem = Masquerade::new(Arc::new(nat.clone()), Arc::new(ledger));
+        let subsystem = Masquerade::new(Arc::new(nat.clone()), Arc::new(ledger), Arc::new(FakeMasqConfig::new()));
         let spec = NodeSpec { ip_masq: Some(case.spec.clone()), ..NodeSpec::default() };
         let pass = laws::pass(&subsystem, &spec).await;
         assert!(pass.failures.is_empty() && pass.left.is_empty(), "{}: {:?}", case.id, pass.failures);

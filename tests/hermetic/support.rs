@@ -4,6 +4,7 @@
 pub(crate) mod fake_cgroups;
 pub(crate) mod fake_host;
 pub(crate) mod fake_ledger;
+pub(crate) mod fake_masq_config;
 pub(crate) mod fake_modules;
 pub(crate) mod fake_nat;
 pub(crate) mod raw_http2;

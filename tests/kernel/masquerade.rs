@@ -17,6 +17,7 @@ use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
 
 use crate::laws::{self, Fixture, Pass, texts};
 use crate::support::fake_ledger::FakeLedger;
+use crate::support::fake_masq_config::FakeMasqConfig;
 use crate::support::namespace::{Mounts, cannot_run, in_fresh_namespaces};
 use crate::support::recorded_masquerade::{self, Case};
 use crate::support::tables::{load, print, run};
@@ -73,7 +74,7 @@ impl Node {
         let iptables = Iptables::new(SEARCH_PATH);
         let nat = Arc::new(Counting { iptables, saves: AtomicUsize::new(0), restores: AtomicUsize::new(0) });
         let ledger = FakeLedger::new();
-        let subsystem = Masquerade::new(Arc::clone(&nat), Arc::new(ledger.clone()));
+        let subsystem = Masquerade::new(Arc::clone(&nat), Arc::new(ledger.clone()), Arc::new(FakeMasqConfig::new()));
         Self { backend, nat, ledger, subsystem }
     }
 

@@ -4,6 +4,8 @@
 pub(crate) mod cgroups;
 #[path = "../hermetic/support/fake_ledger.rs"]
 pub(crate) mod fake_ledger;
+#[path = "../hermetic/support/fake_masq_config.rs"]
+pub(crate) mod fake_masq_config;
 pub(crate) mod namespace;
 pub(crate) mod node;
 #[path = "../hermetic/support/recorded_masquerade.rs"]

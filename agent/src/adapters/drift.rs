@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::adapters::profile_file::watcher::Watcher;
 use crate::ports::{DriftEvents, Watch};
 
 /// Bytes for events read at once; 64 events with short names.
@@ -22,7 +24,7 @@ const EVENT_BUFFER: usize = 4096;
 pub struct KernelEvents {
     host_root: PathBuf,
     inotify: Option<Watches>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
@@ -31,6 +33,8 @@ struct State {
     wanted: BTreeMap<&'static str, BTreeSet<Watch>>,
     active: BTreeMap<Watch, WatchDescriptor>,
     failed: BTreeSet<Watch>,
+    /// Paths of our own that are followed, each by a task.
+    followed: BTreeMap<PathBuf, AbortHandle>,
 }
 
 impl KernelEvents {
@@ -40,7 +44,7 @@ impl KernelEvents {
     pub fn start(host_root: &Path, cancel: CancellationToken) -> Arc<Self> {
         let opened = Inotify::init();
         let watches = opened.as_ref().ok().map(Inotify::watches);
-        let events = Arc::new(Self { host_root: host_root.to_owned(), inotify: watches, state: Mutex::default() });
+        let events = Arc::new(Self { host_root: host_root.to_owned(), inotify: watches, state: Arc::default() });
         match opened {
             Ok(inotify) => {
                 tokio::spawn(follow(Arc::clone(&events), inotify, cancel));
@@ -118,6 +122,7 @@ impl DriftEvents for KernelEvents {
             }
         }
         state.failed.retain(|watch| all.contains(watch));
+        follow_mounted(&self.state, &mut state, &all);
         for watch in all {
             let (path, mask) = match &watch {
                 Watch::File(path) => (path, WatchMask::MODIFY | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF),
@@ -130,7 +135,7 @@ impl DriftEvents for KernelEvents {
                         | WatchMask::DELETE_SELF
                         | WatchMask::ONLYDIR,
                 ),
-                Watch::Netfilter | Watch::Interfaces => continue,
+                Watch::Netfilter | Watch::Interfaces | Watch::Mounted(_) => continue,
             };
             if state.active.contains_key(&watch) {
                 continue;
@@ -145,6 +150,40 @@ impl DriftEvents for KernelEvents {
                 }
                 Err(_) => {}
             }
+        }
+    }
+}
+
+/// Starts and ends the tasks that follow paths of our own.
+fn follow_mounted(shared: &Arc<Mutex<State>>, state: &mut State, wanted: &BTreeSet<Watch>) {
+    state.followed.retain(|path, task| {
+        let keep = wanted.contains(&Watch::Mounted(path.clone())) && !task.is_finished();
+        if !keep {
+            task.abort();
+        }
+        keep
+    });
+    let paths = wanted.iter().filter_map(|watch| if let Watch::Mounted(path) = watch { Some(path) } else { None });
+    for path in paths {
+        if state.followed.contains_key(path) {
+            continue;
+        }
+        match Watcher::open(path) {
+            Ok(mut watcher) => {
+                let (shared, place) = (Arc::clone(shared), Watch::Mounted(path.clone()));
+                let task = tokio::spawn(async move {
+                    while watcher.changed().await {
+                        shared.lock().unwrap_or_else(PoisonError::into_inner).wake(|watch| *watch == place);
+                    }
+                });
+                state.followed.insert(path.clone(), task.abort_handle());
+                // Between the look that asked for this and the first watch, anything may have changed.
+                state.wake(|watch| *watch == Watch::Mounted(path.clone()));
+            }
+            Err(error) if state.failed.insert(Watch::Mounted(path.clone())) => {
+                warn!(path = %path.display(), %error, "changes are found by the resync only");
+            }
+            Err(_) => {}
         }
     }
 }

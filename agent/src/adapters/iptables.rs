@@ -14,12 +14,15 @@ use crate::ports::{BackendChoice, NatError, NatTable, Saved};
 
 use self::backend::Detection;
 pub use self::tools::SEARCH_PATH;
-use self::tools::{Tool, Tools};
+use self::tools::{Tool, Tools, Version};
 
 /// What `iptables-legacy-save` would print while the kernel has no legacy table `nat`. Asking the tool would create
 /// the table, and every packet would pass it from then on.
 const NO_LEGACY_TABLE: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
                                :POSTROUTING ACCEPT [0:0]\nCOMMIT\n";
+
+/// The first release that knows `--random-fully` (netfilter.org, changes of iptables 1.6.2).
+const RANDOM_FULLY_SINCE: Version = Version([1, 6, 2]);
 
 /// iptables in the network namespace of the calling thread.
 pub struct Iptables {
@@ -39,6 +42,14 @@ impl Iptables {
 impl NatTable for Iptables {
     async fn backend(&self) -> BackendChoice {
         self.detection.lock().await.choose(&self.tools).await
+    }
+
+    async fn too_old_for_random(&self, table: TableId) -> Option<String> {
+        self.tools
+            .version(table)
+            .await
+            .filter(|version| *version < RANDOM_FULLY_SINCE)
+            .map(|version| version.to_string())
     }
 
     fn generation(&self, table: TableId) -> Option<u64> {

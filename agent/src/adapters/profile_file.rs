@@ -6,9 +6,9 @@
 #![expect(clippy::disallowed_methods, reason = "this adapter is where profiles are read")]
 
 mod keeper;
-mod last_good;
+pub(in crate::adapters) mod last_good;
 mod points;
-mod watcher;
+pub(in crate::adapters) mod watcher;
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};

@@ -13,6 +13,7 @@ use crate::adapters::instance_lock::InstanceLock;
 use crate::adapters::iptables::{Iptables, SEARCH_PATH};
 use crate::adapters::kubelet_config::KubeletFiles;
 use crate::adapters::ledger::DiskLedger;
+use crate::adapters::masq_files::MasqFiles;
 use crate::adapters::modprobe::Modprobe;
 use crate::adapters::pod_names::LogNames;
 use crate::adapters::process_table::ProcessTable;
@@ -66,7 +67,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         held(Kernel::new(files, modules, Arc::clone(&ledger))),
         held(Cgroup::new(tree, kubelet, runtimes)),
         held(pinning),
-        held(Masquerade::new(Arc::new(Iptables::new(SEARCH_PATH)), ledger)),
+        held(Masquerade::new(Arc::new(Iptables::new(SEARCH_PATH)), ledger, Arc::new(MasqFiles::new(&args.state_dir)))),
     ];
     Ok(Node { subsystems, view })
 }

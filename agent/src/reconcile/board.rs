@@ -73,8 +73,8 @@ impl Board {
         // Ready: a profile is known and every subsystem has ended a pass over it, so that what depends on the agent
         // finds the node as ordered or an honest report of why not.
         let node = &mut draft.node;
-        node.ready =
-            node.profile.generation > 0 && node.subsystems.iter().all(|subsystem| subsystem.state != State::Pending);
+        let settled = |report: &Arc<SubsystemReport>| report.state != State::Pending && report.unready.is_none();
+        node.ready = node.profile.generation > 0 && node.subsystems.iter().all(settled);
         self.out.send_replace(Arc::new(node.clone()));
     }
 }

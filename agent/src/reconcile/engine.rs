@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, error, info, info_span, warn};
 use trimtab_domain::plan::{Finding, Refusal, Severity};
 use trimtab_domain::spec::NodeSpec;
 
@@ -123,6 +123,8 @@ struct Runner<S> {
     fights: Fights,
     backoff: Backoff,
     drift_gap: Duration,
+    /// The subsystem's own resync, as the last pass told it.
+    resync: Option<Duration>,
 }
 
 impl<S: Subsystem> Runner<S> {
@@ -139,6 +141,7 @@ impl<S: Subsystem> Runner<S> {
             fights: Fights::default(),
             backoff: Backoff::default(),
             drift_gap: DRIFT_GAP,
+            resync: None,
         }
     }
 
@@ -240,6 +243,13 @@ impl<S: Subsystem> Runner<S> {
             report.steps = outcome.steps;
         }
         if observed {
+            self.resync = outcome.resync;
+            if outcome.unready != report.unready
+                && let Some(why) = &outcome.unready
+            {
+                error!(subsystem = S::NAME, "not ready: {why}");
+            }
+            report.unready = outcome.unready;
             log_news(S::NAME, report, &outcome.refusals, &outcome.findings);
             report.refusals = outcome.refusals;
             report.findings = outcome.findings;
@@ -256,7 +266,10 @@ impl<S: Subsystem> Runner<S> {
             .fights
             .in_force()
             .map(|fight| Fight {
-                likely_writer: S::likely_writer(&fight.object).map(str::to_owned),
+                likely_writer: self
+                    .subsystem
+                    .seen_writer(&fight.object)
+                    .or_else(|| S::likely_writer(&fight.object).map(str::to_owned)),
                 held_until: now + fight.until.saturating_duration_since(clock),
                 object: fight.object,
                 rewrites: fight.rewrites,
@@ -279,7 +292,11 @@ impl<S: Subsystem> Runner<S> {
     /// Waits for whatever asks for the next pass; `None` when the agent ends.
     async fn next_trigger(&mut self, started: Instant, retry: Option<Duration>) -> Option<Trigger> {
         let now = Instant::now();
-        let resync = now + self.context.resync - self.context.resync / 10 + spread(self.context.resync / 5);
+        let resync = match self.resync {
+            // What a profile calls the longest time is not exceeded.
+            Some(longest) => now + longest - longest / 5 + spread(longest / 5),
+            None => now + self.context.resync - self.context.resync / 10 + spread(self.context.resync / 5),
+        };
         let again = retry.map(|pause| now + pause).into_iter().chain(self.fights.next_end(now)).min();
         let deadline = again.map_or(resync, |again| again.min(resync));
         let on_time = if deadline < resync { Trigger::Retry } else { Trigger::Resync };

@@ -4,6 +4,7 @@
 //! is no other verification.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -29,6 +30,10 @@ pub struct Outcome {
     pub objects: Vec<ObjectReport>,
     /// Where the kernel announces changes.
     pub watches: Vec<Watch>,
+    /// Longest time to the next pass when nothing happens.
+    pub resync: Option<Duration>,
+    /// Why the agent must not count as ready.
+    pub unready: Option<String>,
     /// More is wanted than the first plan knew: the node changed meanwhile (a container came), or a step turned out to
     /// be refused and those after it were not begun. No failure, but another pass is due.
     pub again: bool,
@@ -186,6 +191,8 @@ fn without_held<T: Step>(mut plan: Plan<T>, holds: &impl Fn(&str) -> bool, held:
 fn conclude<S: Subsystem>(outcome: &mut Outcome, desired: &S::Desired, observed: &S::Observed, plan: Plan<S::Step>) {
     outcome.objects = S::objects(desired, observed);
     outcome.watches = S::watches(desired, observed);
+    outcome.resync = S::resync(desired, observed);
+    outcome.unready = S::unready(desired, observed);
     outcome.refusals = plan.refusals;
     outcome.findings = plan.findings;
 }

@@ -150,6 +150,8 @@ pub struct SubsystemReport {
     pub objects: Vec<ObjectReport>,
     /// The last failure, until a pass succeeds.
     pub last_error: Option<String>,
+    /// Why the agent must not count as ready; `None`: it may.
+    pub unready: Option<String>,
     /// Running totals.
     pub totals: Totals,
 }
@@ -173,6 +175,7 @@ impl SubsystemReport {
             fights: Vec::new(),
             objects: Vec::new(),
             last_error: None,
+            unready: None,
             totals: Totals::default(),
         }
     }
@@ -208,6 +211,6 @@ pub struct NodeReport {
     pub subsystems: Vec<Arc<SubsystemReport>>,
     /// Findings of the agent as a whole, for instance a ledger that was set aside.
     pub findings: Vec<Finding>,
-    /// True once a profile is known and every subsystem has ended a pass.
+    /// True once a profile is known and every subsystem has ended a pass, and none says that it does not know its wish.
     pub ready: bool,
 }

@@ -4,8 +4,11 @@
 //! changes, so an idle pass starts no process. iptables-legacy has no such number; there each resync runs
 //! `iptables-legacy-save` once per family, and nothing announces drift in between.
 
+mod configs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use trimtab_domain::masquerade::{
     Backend, Family, Nat, Observed, SavedTable, Step, TableId, TableView, decide, objects, tables_of_interest,
@@ -14,6 +17,8 @@ use trimtab_domain::plan::{Cause, Plan};
 use trimtab_domain::spec::ip_masq::BackendWish;
 use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
 
+use self::configs::{Configs, Wish};
+use crate::ports::masq_config::MasqConfig;
 use crate::ports::{BackendChoice, Ledger, NatError, NatTable, Saved, Watch};
 use crate::reconcile::report::ObjectReport;
 use crate::reconcile::{self, Error, Subsystem};
@@ -22,7 +27,15 @@ use crate::reconcile::{self, Error, Subsystem};
 pub struct Masquerade<N, L> {
     nat: Arc<N>,
     ledger: Arc<L>,
+    configs: Configs,
     seen: Mutex<BTreeMap<TableId, Seen>>,
+}
+
+/// What the node shows, and the wish as the agent's files complete it.
+#[derive(Debug)]
+pub struct View {
+    nat: Observed,
+    wish: Wish,
 }
 
 /// A table as last read, for as long as its generation stays.
@@ -35,8 +48,23 @@ struct Seen {
 impl<N: NatTable, L: Ledger> Masquerade<N, L> {
     /// Holds chains through `nat` and remembers originals in `ledger`.
     #[must_use]
-    pub fn new(nat: Arc<N>, ledger: Arc<L>) -> Self {
-        Self { nat, ledger, seen: Mutex::default() }
+    pub fn new(nat: Arc<N>, ledger: Arc<L>, files: Arc<dyn MasqConfig>) -> Self {
+        Self { nat, ledger, configs: Configs::new(files), seen: Mutex::default() }
+    }
+
+    async fn too_old_for_random(
+        &self,
+        spec: Option<&IpMasqSpec>,
+        tables: &BTreeMap<TableId, Nat>,
+    ) -> BTreeMap<TableId, String> {
+        let mut old = BTreeMap::new();
+        let readable = tables.iter().filter(|(_, nat)| matches!(nat, Nat::Table(_)));
+        for (table, _) in readable.filter(|_| spec.is_some_and(|spec| spec.random_fully)) {
+            if let Some(version) = self.nat.too_old_for_random(*table).await {
+                old.insert(*table, version);
+            }
+        }
+        old
     }
 
     async fn choose_backend(&self, desired: Option<&IpMasqSpec>) -> BackendChoice {
@@ -100,25 +128,31 @@ fn look_at(text: &str, chains: &BTreeSet<String>) -> Nat {
 impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
     const NAME: &'static str = "masquerade";
     type Desired = Option<IpMasqSpec>;
-    type Observed = Observed;
+    type Observed = View;
     type Step = Step;
 
     fn desired(spec: &NodeSpec) -> &Self::Desired {
         &spec.ip_masq
     }
 
-    async fn observe(&self, desired: &Self::Desired) -> Result<Observed, Error> {
+    async fn observe(&self, desired: &Self::Desired) -> Result<View, Error> {
+        let wish = self.configs.complete(desired.as_ref());
         let records = self.ledger.records(Self::NAME);
-        let choice = self.choose_backend(desired.as_ref()).await;
-        let wanted = tables_of_interest(desired.as_ref(), choice.backend, &records);
+        let spec = wish.spec.as_ref();
+        let choice = self.choose_backend(spec).await;
+        let wanted = tables_of_interest(spec, choice.backend, &records);
         let (v4, v6) = tokio::join!(self.read_family(Family::V4, &wanted), self.read_family(Family::V6, &wanted));
-        let tables = v4.into_iter().chain(v6).collect();
-        let without_random = BTreeMap::new();
-        Ok(Observed { backend: choice.backend, backend_reason: choice.reason, tables, records, without_random })
+        let tables: BTreeMap<TableId, Nat> = v4.into_iter().chain(v6).collect();
+        let without_random = self.too_old_for_random(spec, &tables).await;
+        let (backend, backend_reason) = (choice.backend, choice.reason);
+        Ok(View { nat: Observed { backend, backend_reason, tables, records, without_random }, wish })
     }
 
-    fn plan(desired: &Self::Desired, observed: &Observed) -> Plan<Step> {
-        decide(desired.as_ref(), observed)
+    fn plan(_desired: &Self::Desired, view: &View) -> Plan<Step> {
+        // Without a wish that is known, giving back would be as wrong as writing.
+        let mut plan = if view.wish.is_known() { decide(view.wish.spec.as_ref(), &view.nat) } else { Plan::default() };
+        view.wish.add_to(&mut plan);
+        plan
     }
 
     async fn apply(&self, step: &Step) -> Result<(), Error> {
@@ -132,6 +166,10 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
                 let written = self.nat.restore(*table, &change.text).await;
                 written.map_err(|error| failed(format!("cannot write {object}"), error))
             }
+            Step::KeepConfig { .. } => self
+                .configs
+                .keep()
+                .map_err(|error| Error::transient("cannot remember the masquerade configuration", error)),
             Step::Read { table, object } => {
                 self.forget_table(*table);
                 let read = self.nat.save(*table).await;
@@ -140,8 +178,8 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
         }
     }
 
-    fn objects(desired: &Self::Desired, observed: &Observed) -> Vec<ObjectReport> {
-        let reports = objects(desired.as_ref(), observed).into_iter();
+    fn objects(_desired: &Self::Desired, view: &View) -> Vec<ObjectReport> {
+        let reports = objects(view.wish.spec.as_ref(), &view.nat).into_iter();
         reports
             .map(|chain| ObjectReport {
                 object: chain.object,
@@ -152,9 +190,19 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
             .collect()
     }
 
-    fn watches(desired: &Self::Desired, _observed: &Observed) -> Vec<Watch> {
+    fn watches(desired: &Self::Desired, _view: &View) -> Vec<Watch> {
         // With the legacy backend too: a kubelet that turns to nft shows it by a chain there.
-        desired.iter().map(|_| Watch::Netfilter).collect()
+        let files = desired.iter().filter_map(|spec| spec.config.as_ref());
+        let files = files.map(|source| Watch::Mounted(source.path().clone()));
+        desired.iter().map(|_| Watch::Netfilter).chain(files).collect()
+    }
+
+    fn resync(_desired: &Self::Desired, view: &View) -> Option<Duration> {
+        view.wish.spec.as_ref().and_then(|spec| spec.resync_interval)
+    }
+
+    fn unready(_desired: &Self::Desired, view: &View) -> Option<String> {
+        view.wish.unready()
     }
 
     fn likely_writer(_object: &str) -> Option<&'static str> {
@@ -166,7 +214,7 @@ impl reconcile::Step for Step {
     fn object(&self) -> Option<&str> {
         match self {
             Self::Write { object, .. } | Self::Read { object, .. } => Some(object),
-            Self::Ledger(_) => None,
+            Self::Ledger(_) | Self::KeepConfig { .. } => None,
         }
     }
 

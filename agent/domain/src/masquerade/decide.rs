@@ -72,6 +72,11 @@ pub enum Step {
         /// True if the chain had been written like this before.
         repair: bool,
     },
+    /// Remember the files of an agent's configuration that are in force, for a restart that finds bad ones.
+    KeepConfig {
+        /// Where they lie.
+        path: String,
+    },
     /// Read a table again that could not be read; as a step, so that one family's trouble leaves the other alone.
     Read {
         /// The table.
@@ -86,6 +91,7 @@ impl fmt::Display for Step {
         match self {
             Self::Ledger(LedgerChange::Promise(record)) => write!(f, "{}: remember the original", record.object),
             Self::Ledger(LedgerChange::Forget { object }) => write!(f, "{object}: forget the original"),
+            Self::KeepConfig { path } => write!(f, "{path}: remember as the last good configuration"),
             Self::Write { object, change, .. } => write!(f, "{object}: {} -> {}", change.old, change.new),
             Self::Read { object, .. } => write!(f, "{object}: unreadable -> read again"),
         }

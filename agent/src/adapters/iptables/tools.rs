@@ -2,11 +2,14 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place that starts iptables' programs")]
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -39,15 +42,37 @@ pub(super) struct Program {
     applet: Option<String>,
 }
 
-/// The directories with the programs.
+/// A release of iptables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(pub(super) [u16; 3]);
+
+impl Version {
+    /// Finds it in what `--version` prints: `iptables-restore v1.8.9 (nf_tables)`.
+    fn find(text: &str) -> Option<Self> {
+        let word = text.split_ascii_whitespace().find_map(|word| word.strip_prefix('v'))?;
+        let mut parts = word.split('.').map(|part| part.parse().ok());
+        let first = parts.next().flatten()?;
+        Some(Self([first, parts.next().flatten().unwrap_or(0), parts.next().flatten().unwrap_or(0)]))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self([major, minor, patch]) = self;
+        write!(f, "{major}.{minor}.{patch}")
+    }
+}
+
+/// The directories with the programs, and the releases that were asked for.
 #[derive(Debug)]
 pub(super) struct Tools {
     search_path: String,
+    versions: Mutex<BTreeMap<TableId, Version>>,
 }
 
 impl Tools {
     pub(super) fn new(search_path: &str) -> Self {
-        Self { search_path: search_path.to_owned() }
+        Self { search_path: search_path.to_owned(), versions: Mutex::default() }
     }
 
     /// `iptables-nft-save` and the like, or else the applet of `xtables-nft-multi`. The plain names are no use: what
@@ -66,6 +91,18 @@ impl Tools {
             let path = self.locate(&format!("xtables-{}-multi", table.backend))?;
             Some(Program { path, applet: Some(format!("{command}-{verb}")) })
         })
+    }
+
+    /// The release of a table's tool, asked once; `None` where it cannot be told.
+    pub(super) async fn version(&self, table: TableId) -> Option<Version> {
+        let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&table).copied();
+        if known.is_some() {
+            return known;
+        }
+        let printed = self.run(self.find(table, Tool::Restore)?, &["--version"], "").await.ok()?;
+        let version = Version::find(&printed)?;
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(table, version);
+        Some(version)
     }
 
     /// True if the programs of this backend are installed at all.
@@ -200,6 +237,22 @@ mod tests {
         let found = tools(&both).find(V6_NFT, Tool::Restore).unwrap();
         assert_eq!(found.applet, None);
         assert_eq!(tools(&both).run(found, &[], "*nat\nCOMMIT\n").await.unwrap(), "*nat\nCOMMIT\n");
+    }
+
+    #[test]
+    fn the_release_is_found_in_what_the_tool_prints() {
+        let rows = [
+            ("iptables-restore v1.8.9 (nf_tables)\n", Some("1.8.9")),
+            ("iptables v1.6.1", Some("1.6.1")),
+            ("iptables-legacy-restore v1.8 (legacy)", Some("1.8.0")),
+            ("no version", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(Version::find(text).map(|version| version.to_string()).as_deref(), expected, "{text}");
+        }
+        assert!(
+            Version::find("v1.6.1") < Version::find("v1.6.2") && Version::find("v1.10.0") > Version::find("v1.9.9")
+        );
     }
 
     #[test]

@@ -18,14 +18,14 @@ const NAME: &str = "profile.last-good";
 
 /// The copy in a state directory.
 #[derive(Debug, Clone)]
-pub(super) struct LastGood {
+pub(in crate::adapters) struct LastGood {
     path: PathBuf,
 }
 
 /// The copy is there and cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the kept profile {} cannot be used: {why}{}", path.display(), note(aside.as_deref()))]
-pub(super) struct Damage {
+pub(in crate::adapters) struct Damage {
     path: PathBuf,
     why: String,
     aside: Option<PathBuf>,
@@ -37,7 +37,7 @@ fn note(aside: Option<&Path>) -> String {
 
 impl Damage {
     /// What the report says about it.
-    pub(super) fn finding(&self) -> Finding {
+    pub(in crate::adapters) fn finding(&self) -> Finding {
         Finding {
             severity: Severity::Error,
             code: "last-good-profile-damaged",
@@ -49,12 +49,17 @@ impl Damage {
 }
 
 impl LastGood {
-    /// The copy that belongs to a state directory, whether it exists or not.
-    pub(super) fn of(state_dir: &Path) -> Self {
-        Self { path: state_dir.join(NAME) }
+    /// The copy of the profile that belongs to a state directory, whether it exists or not.
+    pub(in crate::adapters) fn of(state_dir: &Path) -> Self {
+        Self::named(state_dir, NAME)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// A copy of another text, in the same form.
+    pub(in crate::adapters) fn named(state_dir: &Path, name: &str) -> Self {
+        Self { path: state_dir.join(name) }
+    }
+
+    pub(in crate::adapters) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -62,7 +67,7 @@ impl LastGood {
     ///
     /// # Errors
     /// [`Damage`] if the copy cannot be read, or was torn or edited and is now set aside.
-    pub(super) fn load(&self) -> Result<Option<Vec<u8>>, Damage> {
+    pub(in crate::adapters) fn load(&self) -> Result<Option<Vec<u8>>, Damage> {
         let damage = |why: String, aside| Damage { path: self.path.clone(), why, aside };
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
@@ -84,7 +89,7 @@ impl LastGood {
     ///
     /// # Errors
     /// What the kernel said; the copy before is then still whole.
-    pub(super) fn store(&self, text: &[u8]) -> io::Result<()> {
+    pub(in crate::adapters) fn store(&self, text: &[u8]) -> io::Result<()> {
         let wanted = pack(text);
         if fs::read(&self.path).is_ok_and(|bytes| bytes == wanted) {
             return Ok(());
@@ -99,9 +104,10 @@ impl LastGood {
     }
 
     fn set_aside(&self) -> io::Result<PathBuf> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let free =
-            (0..1000).map(|n| self.path.with_file_name(format!("{NAME}.damaged-{n}"))).find(|path| !path.exists());
-        let aside = free.unwrap_or_else(|| self.path.with_file_name(format!("{NAME}.damaged")));
+            (0..1000).map(|n| self.path.with_file_name(format!("{name}.damaged-{n}"))).find(|path| !path.exists());
+        let aside = free.unwrap_or_else(|| self.path.with_file_name(format!("{name}.damaged")));
         fs::rename(&self.path, &aside)?;
         Ok(aside)
     }

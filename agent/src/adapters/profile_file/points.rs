@@ -15,6 +15,8 @@ pub(super) struct Point {
     pub(super) names: BTreeSet<OsString>,
     /// True for the file itself.
     pub(super) is_file: bool,
+    /// True for the path's own end if that is a directory: every name in it matters.
+    pub(super) entries: bool,
 }
 
 /// The places to watch, by path free of links.
@@ -53,7 +55,12 @@ pub(super) fn points(path: &Path) -> BTreeMap<PathBuf, Point> {
                     rest.push_front(part);
                 }
             }
-            Some(kind) if kind.is_dir() => here = next,
+            Some(kind) if kind.is_dir() => {
+                if rest.is_empty() {
+                    found.entry(next.clone()).or_default().entries = true;
+                }
+                here = next;
+            }
             Some(_) => {
                 found.entry(next).or_default().is_file = true;
                 break;

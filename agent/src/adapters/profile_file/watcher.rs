@@ -1,4 +1,5 @@
-//! Follows one path by inotify: tells when its content may be another, wherever on the way the change was made.
+//! Follows one path by inotify: tells when its content may be another, wherever on the way the change was made. The
+//! content of a directory is its entries and what they hold.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -20,14 +21,21 @@ const WRITE_LIMIT: Duration = Duration::from_millis(250);
 const ARMING_ROUNDS: usize = 8;
 
 /// The watches on the way to one file.
-pub(super) struct Watcher {
+pub(in crate::adapters) struct Watcher {
     path: PathBuf,
     watches: Watches,
     events: EventStream<Vec<u8>>,
-    active: HashMap<WatchDescriptor, BTreeSet<OsString>>,
+    active: HashMap<WatchDescriptor, Concern>,
     armed: BTreeMap<PathBuf, Point>,
     /// While a writer is at work: when the file is looked at all the same.
     written_until: Option<Instant>,
+}
+
+/// Which names matter in a watched directory.
+#[derive(Default)]
+struct Concern {
+    names: BTreeSet<OsString>,
+    all: bool,
 }
 
 /// What an event means for the content.
@@ -46,7 +54,7 @@ impl Watcher {
     ///
     /// # Errors
     /// What the kernel said, usually that its limit of instances or watches is reached.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(in crate::adapters) fn open(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init()?;
         let watches = inotify.watches();
         let events = inotify.into_event_stream(vec![0; EVENT_BUFFER])?;
@@ -59,7 +67,7 @@ impl Watcher {
 
     /// Waits until the content may have changed, with the watches armed anew for what the path means now; false if
     /// nothing more can be followed. May be dropped while it waits, and called again.
-    pub(super) async fn changed(&mut self) -> bool {
+    pub(in crate::adapters) async fn changed(&mut self) -> bool {
         loop {
             let next = match self.written_until {
                 Some(deadline) => match tokio::time::timeout_at(deadline, self.events.next()).await {
@@ -98,8 +106,8 @@ impl Watcher {
             self.active.remove(&event.wd);
             return Meaning::None;
         }
-        let Some(names) = self.active.get(&event.wd) else { return Meaning::None };
-        if event.name.as_ref().is_some_and(|name| !names.contains(name)) {
+        let Some(concern) = self.active.get(&event.wd) else { return Meaning::None };
+        if event.name.as_ref().is_some_and(|name| !concern.all && !concern.names.contains(name)) {
             return Meaning::None;
         }
         if mask.contains(EventMask::MODIFY) {
@@ -113,8 +121,9 @@ impl Watcher {
 
     /// A new link or directory is complete; a new file still has to be written.
     fn meaning_of_new(&self, event: &Event<OsString>) -> Meaning {
+        let concerns = |point: &Point, name| point.entries || point.names.contains(name);
         let directory =
-            self.armed.iter().find(|(_, point)| event.name.as_ref().is_some_and(|name| point.names.contains(name)));
+            self.armed.iter().find(|(_, point)| event.name.as_ref().is_some_and(|name| concerns(point, name)));
         let made = directory.zip(event.name.as_ref()).map(|((path, _), name)| path.join(name));
         let is_file = made.and_then(|path| path.symlink_metadata().ok()).is_some_and(|metadata| metadata.is_file());
         if is_file { Meaning::BeingWritten } else { Meaning::Changed }
@@ -134,11 +143,15 @@ impl Watcher {
     }
 
     fn watch(&mut self, wanted: &BTreeMap<PathBuf, Point>) -> io::Result<()> {
-        let mut active: HashMap<WatchDescriptor, BTreeSet<OsString>> = HashMap::new();
+        let mut active: HashMap<WatchDescriptor, Concern> = HashMap::new();
         for (path, point) in wanted {
             // Two paths may lead to one place: what was asked for one stays asked for both.
             match self.watches.add(path, mask(point) | WatchMask::MASK_ADD) {
-                Ok(descriptor) => active.entry(descriptor).or_default().extend(point.names.iter().cloned()),
+                Ok(descriptor) => {
+                    let concern = active.entry(descriptor).or_default();
+                    concern.names.extend(point.names.iter().cloned());
+                    concern.all |= point.entries;
+                }
                 // Gone again, or not ours to read: what leads to it is watched.
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
                 Err(error) => return Err(error),
@@ -159,7 +172,7 @@ fn mask(point: &Point) -> WatchMask {
         // Also seen when the directory is another one here, as with a file that is bind-mounted alone.
         return own_end | WatchMask::MODIFY | WatchMask::CLOSE_WRITE | WatchMask::ATTRIB;
     }
-    if point.names.is_empty() {
+    if point.names.is_empty() && !point.entries {
         return own_end;
     }
     own_end
