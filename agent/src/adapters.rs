@@ -2,6 +2,7 @@
 //! iptables-nft writes lives in nf_tables, so `iptables` asks `nftables`.
 
 pub mod cgroup_fs;
+pub mod cri;
 pub mod drift;
 pub mod host_fs;
 pub mod instance_lock;

@@ -37,6 +37,7 @@ pub mod node {
 pub mod nri {
     /// `nri.pkg.api.v1alpha1`, trimmed to CPUs, memory nodes and what identifies containers.
     #[expect(missing_docs, reason = "fields that say themselves what they are")]
+    #[expect(clippy::enum_variant_names, reason = "names of the published protocol")]
     pub mod v1alpha1 {
         tonic::include_proto!("nri.pkg.api.v1alpha1");
     }
@@ -45,4 +46,14 @@ pub mod nri {
 /// Envelope of the calls of containerd's small RPC.
 pub mod ttrpc {
     tonic::include_proto!("ttrpc");
+}
+
+/// The container runtime interface, trimmed to what is asked; wire-compatible with Kubernetes 1.36.
+pub mod runtime {
+    /// `runtime.v1.RuntimeService`. The server is for tests.
+    #[expect(clippy::too_many_lines, reason = "the generated server matches its methods in one function")]
+    #[expect(clippy::enum_variant_names, reason = "names of the published protocol")]
+    pub mod v1 {
+        tonic::include_proto!("runtime.v1");
+    }
 }

@@ -1,7 +1,7 @@
 //! The kubelet's effective configuration and state, from its command line, files and checkpoints.
 //!
 //! Later layers win: `--config` file, `--config-dir` drop-ins, command line (kubelet 1.36 `cmd/kubelet/app/server.go`).
-//! Without a running kubelet the command line is what its unit and environment files would make of it. Whatever the
+//! Without a running kubelet the command line is what its unit and environment files would make of it. What the
 //! runtime answers to `RuntimeConfig` is not asked for here.
 
 mod checkpoint;
@@ -91,6 +91,7 @@ impl KubeletSource for KubeletFiles {
             driver,
             other_drivers,
             cgroup_root: layers.text("cgroupRoot").unwrap_or_default(),
+            runtime_endpoint: layers.text("containerRuntimeEndpoint").unwrap_or_default(),
             root_dir: Self::root_dir(&command),
             managers: managers::from_layers(&layers, &mut problems),
             cpu_policy_source: layers.source("cpuManagerPolicy").unwrap_or_default().to_owned(),

@@ -30,6 +30,8 @@ pub struct KubeletSettings {
     pub other_drivers: Vec<Configured>,
     /// `cgroupRoot`; empty: `/`.
     pub cgroup_root: String,
+    /// `containerRuntimeEndpoint`; empty: set nowhere, or no kubelet is known.
+    pub runtime_endpoint: String,
     /// `--root-dir`.
     pub root_dir: String,
     /// Resource managers, with the source of the CPU and memory policy.

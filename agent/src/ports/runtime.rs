@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
+use trimtab_domain::cgroup::Configured;
 use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::roster::isolation::HandlerTypes;
 use trimtab_domain::roster::{Sandbox, SandboxContainer};
-use trimtab_domain::spec::cgroup::CgroupDriver;
 use trimtab_domain::workload::ContainerId;
 
 /// A future behind one type, so that the trait can be an object.
@@ -17,14 +19,32 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// Who answers.
     fn about(&self) -> Answer<'_, RuntimeAbout>;
 
-    /// All ready sandboxes and their containers that are created or running, with their resources.
+    /// All ready sandboxes and the containers that are created or running. What is costly to ask (process, cgroup,
+    /// resources) is asked once per container and kept; if that takes too long, the rest of it is left out and asked by
+    /// the next call.
     fn list(&self) -> Answer<'_, RuntimeListing>;
+
+    /// What is kept of these is asked anew by the next [`Self::list`]: somebody else may have changed them.
+    fn forget(&self, ids: &[ContainerId]);
 
     /// Changes resources of a container; what is `None` stays as it is.
     fn update<'a>(&'a self, id: &'a ContainerId, change: &'a ResourceChange) -> Answer<'a, ()>;
 
-    /// The cgroup driver that the runtime says it uses; `None`: it is too old to be asked.
-    fn cgroup_driver(&self) -> Answer<'_, Option<CgroupDriver>>;
+    /// The cgroup drivers that the running runtime says it uses, by handler; empty: it is too old to be asked.
+    fn cgroup_drivers(&self) -> Answer<'_, Vec<Configured>>;
+
+    /// What is being stopped at the moment, as far as the runtime tells.
+    fn terminating(&self) -> Answer<'_, Terminating>;
+}
+
+/// What is being stopped. CRI does not tell that a container is being stopped while its sandbox is ready, so a pod in its
+/// grace period is seen only from the moment at which its sandbox is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terminating {
+    /// The longest time that a container of a stopped sandbox may still take; `None`: none is known to be stopping.
+    pub longest: Option<Duration>,
+    /// The longest grace period of everything that runs: no stop that may be under way unseen lasts longer.
+    pub possible: Duration,
 }
 
 /// What a runtime says of itself.
@@ -45,6 +65,8 @@ pub struct RuntimeListing {
     pub sandboxes: Vec<Sandbox>,
     /// Containers.
     pub containers: Vec<SandboxContainer>,
+    /// What the runtime told of its handlers.
+    pub handlers: HandlerTypes,
 }
 
 /// A change of a container's resources. Empty sets cannot be told to a runtime (it takes them for "unchanged"), so an

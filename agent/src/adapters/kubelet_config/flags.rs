@@ -23,8 +23,9 @@ enum Kind {
 }
 
 /// Flag, field, kind (kubelet `cmd/kubelet/app/options`).
-const FLAGS: [(&str, &str, Kind); 16] = [
+const FLAGS: [(&str, &str, Kind); 17] = [
     ("cgroup-driver", "cgroupDriver", Kind::Text),
+    ("container-runtime-endpoint", "containerRuntimeEndpoint", Kind::Text),
     ("cgroup-root", "cgroupRoot", Kind::Text),
     ("cpu-manager-policy", "cpuManagerPolicy", Kind::Text),
     ("cpu-manager-policy-options", "cpuManagerPolicyOptions", Kind::OnePair),
@@ -168,6 +169,11 @@ mod tests {
                     {"numaNode": 0, "limits": {"memory": "3Gi"}},
                     {"numaNode": 1, "limits": {"memory": "2148Mi", "hugepages-2Mi": "2Mi"}}
                 ]),
+            ),
+            (
+                vec!["--container-runtime-endpoint=unix:///run/crio/crio.sock"],
+                "containerRuntimeEndpoint",
+                json!("unix:///run/crio/crio.sock"),
             ),
             (vec!["--reserved-cpus=0-1"], "reservedSystemCPUs", json!("0-1")),
             (vec!["--system-reserved-cgroup=/system"], "systemReservedCgroup", json!("/system")),

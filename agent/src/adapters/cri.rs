@@ -1,0 +1,232 @@
+//! The container runtime over its CRI socket (`runtime.v1`), as containerd, CRI-O and cri-dockerd serve it.
+//!
+//! A call has a deadline, and a runtime that let one pass is not asked again for a while, so that a runtime that hangs
+//! holds nobody up. `GetContainerEvents` is never used: with containerd 1.7 and CRI-O a second subscriber takes events
+//! away from the kubelet, and one that stops reading stalls containerd 2.x.
+
+mod convert;
+mod details;
+mod info;
+mod line;
+mod socket;
+mod stopping;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tonic::Code;
+use trimtab_domain::cgroup::{Component, Configured};
+use trimtab_domain::roster::isolation::HandlerTypes;
+use trimtab_domain::spec::cgroup::CgroupDriver;
+use trimtab_domain::workload::ContainerId;
+use trimtab_proto::runtime::v1::{
+    CgroupDriver as ToldDriver, ContainerFilter, ContainerState, ContainerStateValue, ListContainersRequest,
+    ListPodSandboxRequest, PodSandboxFilter, PodSandboxState, PodSandboxStateValue, RuntimeConfigRequest,
+    StatusRequest, UpdateContainerResourcesRequest, VersionRequest,
+};
+
+use self::details::Details;
+use self::info::RuntimeInfo;
+use self::line::{CallError, Line};
+pub use self::socket::{CriSocket, SocketSearch};
+use self::stopping::Stopping;
+use crate::ports::runtime::{
+    Answer, ContainerRuntime, ResourceChange, RuntimeAbout, RuntimeError, RuntimeListing, Terminating,
+};
+
+/// Longest wait for an answer that only needs the runtime's memory.
+const ASK: Duration = Duration::from_secs(2);
+/// Longest wait for a change: it goes through every NRI plugin (2 s each by default) and through runc.
+const CHANGE: Duration = Duration::from_secs(5);
+
+/// The runtime behind a socket of the host.
+pub struct CriRuntime {
+    line: Line,
+    /// What is kept of sandboxes and containers between calls.
+    details: Mutex<Details>,
+    stopping: Mutex<Stopping>,
+}
+
+impl CriRuntime {
+    /// A runtime that is looked for when it is first asked, and again whenever its connection is lost. Each instance is
+    /// for one thread: the connection lives in the runtime (of tokio) that first used it.
+    #[must_use]
+    pub fn new(search: SocketSearch) -> Self {
+        Self { line: Line::new(search), details: Mutex::default(), stopping: Mutex::default() }
+    }
+
+    async fn list_containers(&self, state: ContainerState) -> Result<Vec<convert::Listed>, CallError> {
+        let state = Some(ContainerStateValue { state: state.into() });
+        let filter = Some(ContainerFilter { state, ..ContainerFilter::default() });
+        let answer = self
+            .line
+            .call("ListContainers", ASK, |mut client| async move {
+                client.list_containers(ListContainersRequest { filter }).await
+            })
+            .await?;
+        Ok(answer.containers.into_iter().map(convert::container).collect())
+    }
+
+    async fn list_sandboxes(&self, state: PodSandboxState) -> Result<Vec<convert::ListedSandbox>, CallError> {
+        let state = Some(PodSandboxStateValue { state: state.into() });
+        let filter = Some(PodSandboxFilter { state, ..PodSandboxFilter::default() });
+        let answer = self
+            .line
+            .call("ListPodSandbox", ASK, |mut client| async move {
+                client.list_pod_sandbox(ListPodSandboxRequest { filter }).await
+            })
+            .await?;
+        Ok(answer.items.into_iter().map(convert::sandbox).collect())
+    }
+
+    /// The created ones are asked for first: one that is started meanwhile is then listed twice rather than not at all.
+    /// What belongs to no listed sandbox is being stopped.
+    async fn listing(&self) -> Result<RuntimeListing, CallError> {
+        let mut containers = self.list_containers(ContainerState::ContainerCreated).await?;
+        let running = self.list_containers(ContainerState::ContainerRunning).await?;
+        containers.retain(|created| running.iter().all(|running| running.id != created.id));
+        containers.extend(running);
+        let sandboxes = self.list_sandboxes(PodSandboxState::SandboxReady).await?;
+        containers.retain(|container| sandboxes.iter().any(|sandbox| sandbox.id == container.sandbox));
+        let missing = lock(&self.details).missing(&sandboxes, &containers);
+        details::ask(&self.line, &self.details, missing).await?;
+        let mut handlers = self.told_handlers().await?;
+        let (sandboxes, containers) = lock(&self.details).complete(sandboxes, containers, &mut handlers);
+        Ok(RuntimeListing { sandboxes, containers, handlers })
+    }
+
+    /// Types of the handlers by the configuration that containerd shows; others show none.
+    async fn told_handlers(&self) -> Result<HandlerTypes, CallError> {
+        Ok(self.runtime_info().await?.map(|info| info.handler_types()).unwrap_or_default())
+    }
+
+    /// What the runtime shows of its configuration; asked once per connection.
+    async fn runtime_info(&self) -> Result<Option<RuntimeInfo>, CallError> {
+        if let Some(kept) = self.line.kept_info() {
+            return Ok(kept);
+        }
+        let request = StatusRequest { verbose: true };
+        let answer = self.line.call("Status", ASK, |mut client| async move { client.status(request).await }).await;
+        let info = match answer {
+            Ok(answer) => answer.info.get("config").and_then(|text| RuntimeInfo::parse(text)),
+            Err(CallError::Status { .. }) => None,
+            Err(away) => return Err(away),
+        };
+        self.line.keep_info(info.clone());
+        Ok(info)
+    }
+
+    async fn ask_about(&self) -> Result<RuntimeAbout, CallError> {
+        let request = VersionRequest { version: "v1".into() };
+        let answer = self.line.call("Version", ASK, |mut client| async move { client.version(request).await }).await?;
+        let socket = self.line.socket().map(|path| path.display().to_string()).unwrap_or_default();
+        Ok(RuntimeAbout { name: answer.runtime_name, version: answer.runtime_version, socket })
+    }
+
+    async fn ask_drivers(&self) -> Result<Vec<Configured>, CallError> {
+        let about = self.ask_about().await?;
+        let component = match about.name.as_str() {
+            "containerd" => Component::Containerd { handler: "runc".into(), default: true },
+            "cri-o" => Component::CriO,
+            _ => Component::Docker,
+        };
+        let request = RuntimeConfigRequest {};
+        let answer = self
+            .line
+            .call("RuntimeConfig", ASK, |mut client| async move { client.runtime_config(request).await })
+            .await;
+        let told = match answer {
+            Ok(answer) => answer.linux.map(|linux| linux.cgroup_driver()),
+            Err(CallError::Status { code: Code::Unimplemented, .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let info = self.runtime_info().await?;
+        let Some(driver) = told else {
+            let source = format!("running {} {} (Status)", about.name, about.version);
+            return Ok(info.map(|info| info.drivers(&source)).unwrap_or_default());
+        };
+        let driver = match driver {
+            ToldDriver::Systemd => CgroupDriver::Systemd,
+            ToldDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+        };
+        let component = match (component, info.and_then(|info| info.default_handler())) {
+            (Component::Containerd { .. }, Some(handler)) => Component::Containerd { handler, default: true },
+            (component, _) => component,
+        };
+        let source = format!("running {} {} (RuntimeConfig)", about.name, about.version);
+        Ok(vec![Configured { component, driver, source }])
+    }
+
+    async fn change(&self, id: &ContainerId, change: &ResourceChange) -> Result<(), RuntimeError> {
+        let method = "UpdateContainerResources";
+        let refused = |detail: &str| RuntimeError::Refused { method, detail: detail.into() };
+        let empty = |set: &Option<_>| set.as_ref().is_some_and(trimtab_domain::cpuset::CpuSet::is_empty);
+        if empty(&change.cpus) || empty(&change.mems) {
+            return Err(refused("an empty set cannot be told to a runtime, which takes it for \"unchanged\""));
+        }
+        if change.cpu_quota_us == Some(0) || change.cpu_period_us == Some(0) {
+            return Err(refused(
+                "a quota or period of 0 cannot be told to a runtime, which takes it for \"unchanged\"",
+            ));
+        }
+        if *change == ResourceChange::default() {
+            return Ok(());
+        }
+        let linux = Some(convert::change(change));
+        let request = UpdateContainerResourcesRequest {
+            container_id: id.0.clone(),
+            linux,
+            ..UpdateContainerResourcesRequest::default()
+        };
+        let answer = self
+            .line
+            .call(method, CHANGE, |mut client| async move { client.update_container_resources(request).await })
+            .await;
+        match answer {
+            Ok(_) => lock(&self.details).changed(id, change),
+            // It may have been done all the same.
+            Err(_) => lock(&self.details).forget(std::slice::from_ref(id)),
+        }
+        answer.map(drop).map_err(|error| match error {
+            CallError::Status { code: Code::NotFound, .. } => RuntimeError::Gone(id.0.clone()),
+            error => error.into(),
+        })
+    }
+
+    async fn ask_terminating(&self) -> Result<Terminating, CallError> {
+        let running = self.list_containers(ContainerState::ContainerRunning).await?;
+        let stopped = self.list_sandboxes(PodSandboxState::SandboxNotready).await?;
+        Ok(lock(&self.stopping).look(&running, &stopped))
+    }
+}
+
+impl ContainerRuntime for CriRuntime {
+    fn about(&self) -> Answer<'_, RuntimeAbout> {
+        Box::pin(async { Ok(self.ask_about().await?) })
+    }
+
+    fn list(&self) -> Answer<'_, RuntimeListing> {
+        Box::pin(async { Ok(self.listing().await?) })
+    }
+
+    fn forget(&self, ids: &[ContainerId]) {
+        lock(&self.details).forget(ids);
+    }
+
+    fn update<'a>(&'a self, id: &'a ContainerId, change: &'a ResourceChange) -> Answer<'a, ()> {
+        Box::pin(self.change(id, change))
+    }
+
+    fn cgroup_drivers(&self) -> Answer<'_, Vec<Configured>> {
+        Box::pin(async { Ok(self.ask_drivers().await?) })
+    }
+
+    fn terminating(&self) -> Answer<'_, Terminating> {
+        Box::pin(async { Ok(self.ask_terminating().await?) })
+    }
+}
+
+/// What a panic of another thread left is still a list of facts.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
