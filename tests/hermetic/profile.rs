@@ -151,8 +151,9 @@ fn values_may_be_spelled_in_every_documented_way() {
     assert!(managers("").lifts_cpu_quota(), "as kubelets since 1.33");
     assert!(!managers("featureGates: {DisableCPUQuotaWithExclusiveCPUs: false}").lifts_cpu_quota());
     let gate = "featureGates: {DisableCPUQuotaWithExclusiveCPUs: true}";
-    let switched = managers(&format!("{gate}, extensions: {{liftCPUQuota: false, migrateMemory: true}}"));
-    assert!(!switched.lifts_cpu_quota() && switched.extensions.migrate_memory);
+    let switched =
+        managers(&format!("{gate}, extensions: {{liftCPUQuota: false, migrateMemory: true, podAnnotations: true}}"));
+    assert!(!switched.lifts_cpu_quota() && switched.extensions.migrate_memory && switched.extensions.pod_annotations);
     assert_eq!(managers("extensions: {}").extensions, managers("").extensions, "nothing is on by itself");
     let aliased = spec_of("  sysctls:\n    values: {vm.swappiness: &ten 10, vm.dirty_ratio: *ten}\n");
     assert_eq!(aliased.sysctls.values["vm.dirty_ratio"], "10");

@@ -22,7 +22,7 @@ pub use config::{Extensions, ManagersConfig};
 pub use explanation::{Explanation, MergeExplanation, MergeReason, Provider, ProviderOpinion, ResourceOpinion};
 pub use managers::{Refused, ResourceManagers, Restored};
 pub use rejection::{AllocationError, Rejection, RejectionReason, StartError, StartStage};
-pub use replan::{Move, MoveReason, Replan, Stuck, replan};
+pub use replan::{Move, MoveReason, Replan, Running, Stuck, replan, replan_running};
 
 use std::sync::Arc;
 

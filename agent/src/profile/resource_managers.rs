@@ -31,7 +31,8 @@ const FIELDS: [&str; 17] = [
     "extensions",
 ];
 /// Fields of `extensions`: what the kubelet does not have.
-const EXTENSIONS: [&str; 5] = ["wideMachines", "isolatedCPUs", "resizeInPlace", "liftCPUQuota", "migrateMemory"];
+const EXTENSIONS: [&str; 6] =
+    ["wideMachines", "isolatedCPUs", "resizeInPlace", "podAnnotations", "liftCPUQuota", "migrateMemory"];
 /// Values of `isolatedCPUs`.
 const ISOLATED_CPUS: [(&str, IsolatedCpus); 3] = [
     ("Ordinary", IsolatedCpus::Ordinary),
@@ -100,6 +101,7 @@ fn read_extensions(cursor: &Cursor<'_>, problems: &mut Problems) -> ManagerExten
     extensions.wide_machines = read("wideMachines").unwrap_or(false);
     extensions.resize_in_place = read("resizeInPlace").unwrap_or(false);
     extensions.lift_cpu_quota = read("liftCPUQuota");
+    extensions.pod_annotations = read("podAnnotations").unwrap_or(false);
     extensions.migrate_memory = read("migrateMemory").unwrap_or(false);
     let names = ISOLATED_CPUS.map(|(name, _)| name);
     let chosen = section.field("isolatedCPUs").and_then(|cursor| cursor.choice(&names, problems));

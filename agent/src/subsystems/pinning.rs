@@ -26,6 +26,7 @@ use trimtab_domain::cgroup::Version;
 use trimtab_domain::cgroup::tree::PodTree;
 use trimtab_domain::plan::Plan;
 use trimtab_domain::record::Record;
+use trimtab_domain::roster::join::{Joined, Sources, join};
 use trimtab_domain::spec::{NodeSpec, ResourceManagersSpec};
 use trimtab_domain::workload::QosClass;
 
@@ -98,11 +99,18 @@ impl Pinning {
         loop {
             observed.desk = self.desk.view();
             observed.names = facts::names_with(names.clone(), &observed.desk.roster);
+            observed.joined = join(&Sources {
+                roster: &observed.desk.roster,
+                tree: observed.tree.as_ref(),
+                names: &observed.names,
+                handlers: &observed.desk.handlers,
+                memory_capacity: Some(observed.hardware.memory_bytes).filter(|bytes| *bytes > 0),
+            });
             let decision = decide::decide(desired, observed);
             tries += 1;
             // What is not taken is decided again by the next pass, which the change has woken; steps that must not be
             // made on an old decision are refused by the version that they bear.
-            if self.desk.publish(observed.desk.version, decision.for_desk(observed)) || tries == TRIES {
+            if self.desk.publish(observed.desk.version, decision.for_desk(desired, observed)) || tries == TRIES {
                 return decision;
             }
         }
@@ -175,6 +183,7 @@ impl Subsystem for Pinning {
             kubelet_state: ports.kubelet.state(),
             names: Names::default(),
             desk: DeskView::default(),
+            joined: Joined::default(),
             records,
             strays,
         };

@@ -64,6 +64,45 @@ pub struct Stuck {
     pub recorded: bool,
 }
 
+/// What runs where, whatever settings it came from.
+#[derive(Debug, Clone, Default)]
+pub struct Running {
+    pods: BTreeMap<PodUid, Arc<Pod>>,
+    held: BTreeMap<PodUid, BTreeMap<String, Assignment>>,
+}
+
+impl Running {
+    /// What these managers have given out.
+    #[must_use]
+    pub fn of(managers: &ResourceManagers) -> Self {
+        let mut running = Self { pods: managers.active().clone(), held: BTreeMap::new() };
+        for held in managers.assignments() {
+            running.held.entry(held.pod.clone()).or_default().insert(held.container.clone(), held);
+        }
+        running
+    }
+
+    /// Adds a pod, or a newer version of it; it holds nothing yet.
+    pub fn put_pod(&mut self, pod: &Arc<Pod>) {
+        self.pods.insert(pod.uid.clone(), Arc::clone(pod));
+    }
+
+    /// Adds what a container of a known pod holds; absent: the shared CPUs, all memory.
+    pub fn put_place(&mut self, pod: &PodUid, container: &str, cpus: Option<CpuSet>, memory_nodes: Option<NumaMask>) {
+        let (uid, name) = (pod.clone(), container.to_owned());
+        let held = Assignment { pod: uid, container: name, cpus, memory_nodes, memory: Vec::new(), hint: None };
+        self.held.entry(pod.clone()).or_default().insert(container.to_owned(), held);
+    }
+
+    fn of_container(&self, pod: &PodUid, container: &str) -> Option<&Assignment> {
+        self.held.get(pod)?.get(container)
+    }
+
+    fn of_pod(&self, pod: &PodUid) -> Vec<Assignment> {
+        self.held.get(pod).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+}
+
 /// Plans that are tried before pods are left stuck.
 const TRIALS: usize = 400;
 
@@ -74,16 +113,22 @@ const TRIALS: usize = 400;
 pub fn replan(old: &ResourceManagers, config: &Arc<ManagersConfig>) -> Result<Replan, StartError> {
     let mut empty = ResourceManagers::start(old.machine(), Arc::clone(config), Restored::default(), BTreeMap::new())?;
     empty.devices = old.devices.clone();
+    Ok(replan_running(&Running::of(old), empty))
+}
+
+/// The same for whatever runs; `empty` are the managers under the new settings, without any pod.
+#[must_use]
+pub fn replan_running(old: &Running, empty: ResourceManagers) -> Replan {
     let planner = Planner { old, empty };
     let (settled, mut movers): (Vec<&Arc<Pod>>, Vec<&Arc<Pod>>) =
-        old.active().values().partition(|pod| planner.conforms(pod));
+        old.pods.values().partition(|pod| planner.conforms(pod));
     let mut stuck: Vec<(&Arc<Pod>, Rejection)> = Vec::new();
     let mut minimal = true;
     loop {
         let fixed: Vec<&Arc<Pod>> = settled.iter().copied().chain(stuck.iter().map(|(pod, _)| *pod)).collect();
         let task = Task { fixed: &fixed, movable: &settled, movers: &movers };
         match planner.search(&task, &mut minimal) {
-            Ok((managers, roomy)) => return Ok(planner.report(managers, &roomy, stuck, minimal)),
+            Ok((managers, roomy)) => return planner.report(managers, &roomy, stuck, minimal),
             Err((pod, rejection)) => {
                 movers.retain(|mover| mover.uid != pod.uid);
                 stuck.push((pod, rejection));
@@ -106,7 +151,7 @@ struct Task<'t, 'a> {
 type Failure<'a> = (&'a Arc<Pod>, Rejection);
 
 struct Planner<'a> {
-    old: &'a ResourceManagers,
+    old: &'a Running,
     /// The new managers without any pod.
     empty: ResourceManagers,
 }
@@ -119,9 +164,8 @@ impl<'a> Planner<'a> {
     }
 
     fn is_as_before(&self, managers: &ResourceManagers, pod: &Pod) -> bool {
-        let places =
-            |managers: &ResourceManagers| managers.assignments_of(&pod.uid).iter().map(place).collect::<Vec<_>>();
-        places(managers) == places(self.old)
+        let places = |held: &[Assignment]| held.iter().map(place).collect::<Vec<_>>();
+        places(&managers.assignments_of(&pod.uid)) == places(&self.old.of_pod(&pod.uid))
     }
 
     /// Records a pod where it is; false if that cannot be expressed under the new settings.
@@ -129,8 +173,9 @@ impl<'a> Planner<'a> {
         let before = managers.clone();
         managers.activate(pod);
         for container in &pod.containers {
-            let cpus = self.old.cpus_of(&pod.uid, &container.name).cloned().unwrap_or_default();
-            let nodes = self.old.memory_nodes_of(&pod.uid, &container.name);
+            let held = self.old.of_container(&pod.uid, &container.name);
+            let cpus = held.and_then(|held| held.cpus.clone()).unwrap_or_default();
+            let nodes = held.and_then(|held| held.memory_nodes);
             let bound = nodes.filter(|_| managers.memory().is_static());
             if managers.adopt(pod, &container.name, &cpus, bound).is_err() {
                 *managers = before;
@@ -143,7 +188,7 @@ impl<'a> Planner<'a> {
     /// Records what the new settings can express of a pod that stays, so that nobody else is given its CPUs.
     fn record_what_can_be(&self, managers: &mut ResourceManagers, pod: &Arc<Pod>) {
         let allocatable = managers.allocatable_cpus();
-        for held in self.old.assignments_of(&pod.uid) {
+        for held in self.old.of_pod(&pod.uid) {
             let cpus = held.cpus.map(|cpus| cpus.intersection(&allocatable)).unwrap_or_default();
             // What cannot be recorded even so is reported as stuck.
             let _ = managers.adopt(pod, &held.container, &cpus, None);
@@ -161,9 +206,9 @@ impl<'a> Planner<'a> {
             Err(failure) => failure,
         };
         let mut movable = task.movable.to_vec();
-        movable.sort_by_key(|pod| self.old.assignments_of(&pod.uid).len());
+        movable.sort_by_key(|pod| self.old.of_pod(&pod.uid).len());
         // Pods that hold nothing make no room.
-        movable.retain(|pod| !self.old.assignments_of(&pod.uid).is_empty());
+        movable.retain(|pod| !self.old.of_pod(&pod.uid).is_empty());
         let one = movable.iter().map(|pod| vec![*pod]);
         let two = movable
             .iter()
@@ -221,8 +266,8 @@ impl<'a> Planner<'a> {
         });
         let stuck: Vec<Stuck> = stuck.collect();
         let mut moves = Vec::new();
-        for pod in self.old.active().values().filter(|pod| stuck.iter().all(|other| other.pod != pod.uid)) {
-            let (before, after) = (self.old.assignments_of(&pod.uid), managers.assignments_of(&pod.uid));
+        for pod in self.old.pods.values().filter(|pod| stuck.iter().all(|other| other.pod != pod.uid)) {
+            let (before, after) = (self.old.of_pod(&pod.uid), managers.assignments_of(&pod.uid));
             let reason =
                 if roomy.iter().any(|other| other.uid == pod.uid) { MoveReason::Room } else { MoveReason::Settings };
             for container in &pod.containers {

@@ -55,6 +55,8 @@ pub struct ManagerExtensionsSpec {
     pub isolated_cpus: IsolatedCpus,
     /// A container whose request changed keeps as many of its CPUs as it can.
     pub resize_in_place: bool,
+    /// Annotations of pods say which of their containers own CPUs, whatever the class of the pod.
+    pub pod_annotations: bool,
     /// Whether containers with exclusive CPUs have no CFS quota; absent: as the kubelet's feature gate
     /// `DisableCPUQuotaWithExclusiveCPUs` says.
     pub lift_cpu_quota: Option<bool>,

@@ -1,5 +1,7 @@
 //! Who gets which CPUs and which memory: the settings in force, the managers, the placements.
 
+mod candidates;
+mod held;
 mod pinner;
 mod placing;
 
@@ -45,14 +47,20 @@ pub(super) struct Decision {
 }
 
 impl Decision {
+    /// CPUs that a container with this holding runs on; `None`: the shared ones.
+    pub(super) fn cpus_of(&self, holding: &Holding) -> Option<CpuSet> {
+        let own = holding.cpus.as_ref()?;
+        Some(if holding.and_shared { own.union(&self.shared) } else { own.clone() })
+    }
+
     /// What the desk answers by from now on.
-    pub(super) fn for_desk(&self, observed: &Observed) -> desk::Findings {
+    pub(super) fn for_desk(&self, spec: Option<&ResourceManagersSpec>, observed: &Observed) -> desk::Findings {
         let enforced = (self.cpus == Rule::Enforce, self.mems == Rule::Enforce);
         let standing = match (&self.managers, enforced) {
             (Some(managers), (true, _) | (_, true)) => Standing::Holding(Box::new(Rules {
                 cpus: enforced.0,
                 mems: enforced.1,
-                lift_quota: false,
+                lift_quota: spec.is_some_and(ResourceManagersSpec::lifts_cpu_quota),
                 managers: managers.clone(),
             })),
             _ => Standing::Silent,
@@ -153,8 +161,11 @@ pub(super) fn start(spec: &ResourceManagersSpec, observed: &Observed) -> Result<
         .map_err(|error| config_error(format!("unable to discover CPU topology info: {error}")))?
         .with_isolated(&hardware.isolated);
     let beyond = spec.extensions;
-    let cpu =
-        CpuExtensions { isolated: beyond.isolated_cpus, resize: beyond.resize_in_place, ..CpuExtensions::default() };
+    let cpu = CpuExtensions {
+        annotations: beyond.pod_annotations,
+        isolated: beyond.isolated_cpus,
+        resize: beyond.resize_in_place,
+    };
     let extensions = Extensions { wide_machines: beyond.wide_machines, cpu, strict_reservations: true };
     let config = ManagersConfig { kubelet: spec.clone(), extensions };
     ResourceManagers::start(&Arc::new(machine), Arc::new(config), Restored::default(), BTreeMap::new())

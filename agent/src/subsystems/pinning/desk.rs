@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::hint::NumaMask;
+use trimtab_domain::roster::isolation::HandlerTypes;
 use trimtab_domain::roster::{Roster, Sandbox, SandboxContainer, ToldResources};
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::workload::{ContainerId, Pod};
@@ -52,6 +53,8 @@ pub struct DeskView {
     pub connected: bool,
     /// Who lives, as far as a runtime told.
     pub roster: Roster,
+    /// What its handlers are.
+    pub handlers: HandlerTypes,
     /// Who has what.
     pub places: Vec<Place>,
     /// Containers that were created with sets of ours and never had any others.
@@ -151,6 +154,7 @@ impl Desk {
             version: state.version,
             connected: state.peer.is_some(),
             roster: state.roster.clone(),
+            handlers: state.handlers.clone(),
             places,
             born_pinned: born_pinned.collect(),
             foreign: state.foreign.clone(),

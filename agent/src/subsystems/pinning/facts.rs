@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use trimtab_domain::cgroup::tree::{ContainerCgroup, Cpuset, PodCgroup, PodTree};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::record::Record;
+use trimtab_domain::roster::join::Joined;
 use trimtab_domain::roster::{ContainerState, Roster, SandboxId};
 
 use super::desk::DeskView;
@@ -32,6 +33,8 @@ pub struct Observed {
     pub names: Names,
     /// Who lives and who has what, as the desk has it.
     pub desk: DeskView,
+    /// The pods, as all of these know them together.
+    pub joined: Joined,
     /// The ledger.
     pub records: BTreeMap<String, Record>,
     /// Recorded files that are not in the tree of pods: gone (`None`), or elsewhere with this text.
@@ -52,16 +55,6 @@ impl Observed {
     /// The name under which the managers know a container: its own, or its id as long as nobody tells the name.
     pub(super) fn manager_name<'a>(&'a self, container: &'a ContainerCgroup) -> &'a str {
         self.names.containers.get(&container.id).map_or(&container.id.0, |name| &name.container)
-    }
-
-    /// Pods in the order in which their oldest containers were made; ties and pods without any by path.
-    pub(super) fn pods_by_age(&self) -> Vec<&PodCgroup> {
-        let mut pods: Vec<&PodCgroup> = self.tree.iter().flat_map(|tree| &tree.pods).collect();
-        pods.sort_by_key(|pod| {
-            let oldest = pod.containers.iter().filter_map(|container| container.inode).min();
-            (oldest.is_none(), oldest, &pod.cpuset.path)
-        });
-        pods
     }
 
     /// CPUs that pods can use at most: what the cgroup above all of them grants.

@@ -17,6 +17,8 @@ pub(super) struct Holding {
     pub(super) cpus: Option<CpuSet>,
     /// NUMA nodes of its memory; `None`: all.
     pub(super) nodes: Option<NumaMask>,
+    /// True if it runs on the shared CPUs besides its own, as an annotation of its pod says; the ledger does not know.
+    pub(super) and_shared: bool,
 }
 
 impl Holding {
@@ -67,9 +69,9 @@ mod tests {
     fn holdings_survive_the_ledger() {
         let cpus = CpuSet::range(2, 3);
         for holding in [
-            Holding { cpus: Some(cpus.clone()), nodes: None },
-            Holding { cpus: Some(cpus), nodes: Some(NumaMask(0b101)) },
-            Holding { cpus: None, nodes: Some(NumaMask(2)) },
+            Holding { cpus: Some(cpus.clone()), nodes: None, and_shared: false },
+            Holding { cpus: Some(cpus), nodes: Some(NumaMask(0b101)), and_shared: false },
+            Holding { cpus: None, nodes: Some(NumaMask(2)), and_shared: false },
         ] {
             let record = holding.to_record("kubepods/podx/y");
             assert_eq!(Holding::from_record(&record), Some(("kubepods/podx/y", holding)), "{}", record.ordered);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::roster::isolation::sandboxed;
 use trimtab_domain::roster::{Sandbox, SandboxContainer, ToldResources};
 use trimtab_domain::workload::Pod;
 
@@ -35,12 +36,12 @@ impl State {
             }
         }
         let after = merged(before.resources.as_ref(), asked);
-        let is_left_alone = claim::is_sandboxed(&sandbox.runtime_handler);
+        let is_left_alone = sandboxed(&sandbox.runtime_handler, &self.handlers).is_some();
         if let Standing::Holding(rules) = &mut self.standing
             && !is_left_alone
             && let Some(changed) = resized(rules, &sandbox, &before, &after)
         {
-            let newcomer = Newcomer::new(&self.roster, Some(&changed), &sandbox, (&before.name, &after));
+            let newcomer = Newcomer::new(&self.roster, Some(&changed), &sandbox, (&before, &after));
             if let Some(newcomer) = newcomer {
                 if !rules.managers.config().extensions.cpu.resize {
                     return Err(infeasible());

@@ -2,80 +2,23 @@
 
 use std::sync::Arc;
 
-use trimtab_domain::cgroup::{CpuControl, Quota, Weight, shares_to_milli};
 use trimtab_domain::quantity::Quantity;
-use trimtab_domain::roster::{Roster, Sandbox, SandboxContainer, ToldResources};
+use trimtab_domain::roster::qos::class_of_cgroup;
+use trimtab_domain::roster::told::Asked;
+use trimtab_domain::roster::{ContainerState, Roster, Sandbox, SandboxContainer, ToldResources};
 use trimtab_domain::workload::{Container, ContainerKind, Pod, QosClass, ResourceName, Resources};
 
-/// `oom_score_adj` of a container in a Guaranteed pod, and of every container of a node-critical one (kubelet
-/// `qos/policy.go`).
-const OOM_GUARANTEED: i64 = -997;
-/// The same in a `BestEffort` pod.
-const OOM_BEST_EFFORT: i64 = 1000;
-/// Default period of the CFS quota in microseconds.
-const PERIOD_US: u64 = 100_000;
-/// Beginnings of the names of runtime handlers whose containers are processes of this kernel in the cgroup that the
-/// kubelet names. All others (Kata, gVisor …) hand the specification to a guest.
-const PLAIN_HANDLERS: [&str; 4] = ["runc", "crun", "youki", "nvidia"];
 /// Name of the part of a pod that is known only by its sum; no container can have it.
 const REST: &str = "";
 
-/// True if containers of this handler run behind a kernel of their own, where CPU numbers mean something else.
-pub(in crate::subsystems::pinning) fn is_sandboxed(handler: &str) -> bool {
-    !handler.is_empty() && !PLAIN_HANDLERS.iter().any(|plain| handler.starts_with(plain))
-}
-
-/// The class of a pod: by the cgroup that the kubelet gave it; where that is not told by the container's
-/// `oom_score_adj`. In doubt Burstable, which is entitled to nothing.
-pub(in crate::subsystems::pinning) fn qos(sandbox: &Sandbox, told: Option<&ToldResources>) -> QosClass {
-    let parent = &sandbox.cgroup_parent;
-    match (parent.is_empty(), told.and_then(|told| told.oom_score_adj)) {
-        (false, _) if parent.contains("besteffort") => QosClass::BestEffort,
-        (false, _) if parent.contains("burstable") => QosClass::Burstable,
-        (false, _) | (true, Some(OOM_GUARANTEED)) => QosClass::Guaranteed,
-        (true, Some(OOM_BEST_EFFORT)) => QosClass::BestEffort,
-        (true, _) => QosClass::Burstable,
-    }
+/// The class of a pod by the cgroup that the kubelet gave it; in doubt Burstable, which is entitled to nothing.
+pub(super) fn qos(sandbox: &Sandbox, cgroups_path: &str) -> QosClass {
+    class_of_cgroup(&sandbox.cgroup_parent).or_else(|| class_of_cgroup(cgroups_path)).unwrap_or(QosClass::Burstable)
 }
 
 /// What a container asks for; `None` where the CPU request cannot be told exactly.
-pub(in crate::subsystems::pinning) fn resources(told: &ToldResources, qos: QosClass) -> Option<Resources> {
-    let mut resources = Resources::default();
-    let milli = cpu_request_milli(told, qos)?;
-    if milli > 0 {
-        let request = Quantity::from_milli(i64::try_from(milli).ok()?);
-        resources.requests.insert(ResourceName::Cpu, request);
-        if qos == QosClass::Guaranteed {
-            resources.limits.insert(ResourceName::Cpu, request);
-        }
-    }
-    if qos == QosClass::Guaranteed {
-        let memory = told.memory_limit_bytes.filter(|bytes| *bytes > 0);
-        let memory = memory.map(|bytes| (ResourceName::Memory, Quantity::from_bytes(bytes)));
-        // The kubelet bounds every size by 0 that a container does not ask for.
-        let pages = told.hugepage_limits.iter().filter(|(_, bytes)| **bytes > 0);
-        let pages = pages.filter_map(|(name, bytes)| {
-            Some((ResourceName::from(name.as_str()), Quantity::from_bytes(i64::try_from(*bytes).ok()?)))
-        });
-        for (name, amount) in memory.into_iter().chain(pages) {
-            resources.requests.insert(name.clone(), amount);
-            resources.limits.insert(name, amount);
-        }
-    }
-    Some(resources)
-}
-
-fn cpu_request_milli(told: &ToldResources, qos: QosClass) -> Option<u64> {
-    if qos != QosClass::Guaranteed {
-        return told.cpu_shares.map(shares_to_milli);
-    }
-    let quota = told.cpu_quota_us.and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota > 0);
-    let period_us = told.cpu_period_us.filter(|period| *period > 0).unwrap_or(PERIOD_US);
-    let control = CpuControl {
-        weight: told.cpu_shares.map(Weight::Shares),
-        quota: quota.map(|quota| Quota { quota_us: Some(quota), period_us }),
-    };
-    control.guaranteed_request_milli()
+pub(super) fn resources(told: &ToldResources, qos: QosClass) -> Option<Resources> {
+    Asked::of_runtime(told, Some(qos), None).resources()
 }
 
 /// A container that is about to be made, with the pod around it.
@@ -92,12 +35,13 @@ impl Newcomer {
         roster: &Roster,
         known: Option<&Arc<Pod>>,
         sandbox: &Sandbox,
-        (name, told): (&str, &ToldResources),
+        (container, told): (&SandboxContainer, &ToldResources),
     ) -> Option<Self> {
-        let qos = qos(sandbox, Some(told));
+        let name = container.name.as_str();
+        let qos = qos(sandbox, &container.cgroups_path);
         let mut containers = known.map(|pod| pod.containers.clone()).unwrap_or_default();
         for earlier in roster.containers_of(&sandbox.id) {
-            let over = roster.ended_before_next(&earlier.id) || is_over(earlier);
+            let over = earlier.state == ContainerState::Exited;
             let kind = if over && earlier.name != name { ContainerKind::Init } else { ContainerKind::App };
             match containers.iter_mut().find(|container| container.name == earlier.name) {
                 Some(container) => container.kind = kind,
@@ -120,8 +64,8 @@ impl Newcomer {
             namespace: sandbox.namespace.clone(),
             name: sandbox.name.clone(),
             qos,
+            resources: pod_level_resources(qos, &containers, sandbox),
             containers,
-            resources: None,
             annotations: sandbox.annotations.clone(),
         };
         let outlook = sandbox.pod_resources.as_ref().and_then(|sum| outlook(&pod, sum));
@@ -129,8 +73,12 @@ impl Newcomer {
     }
 }
 
-fn is_over(container: &SandboxContainer) -> bool {
-    container.state == trimtab_domain::roster::ContainerState::Exited
+/// The resources that the pod has of its own (KEP-2837): in a Guaranteed pod every container has a CPU request, so one
+/// without can only live of those.
+fn pod_level_resources(qos: QosClass, containers: &[Container], sandbox: &Sandbox) -> Option<Resources> {
+    let without = |container: &Container| container.resources.cpu_request().0 == 0;
+    let told = sandbox.pod_resources.as_ref().filter(|_| qos == QosClass::Guaranteed)?;
+    containers.iter().any(without).then(|| resources(told, qos)).flatten()
 }
 
 /// The pod with a stand-in for the containers that are still to come: what the kubelet's sum has beyond those known.

@@ -1,6 +1,7 @@
 //! The answer to a container that is about to be created.
 
 use trimtab_domain::placement::Rejection;
+use trimtab_domain::roster::isolation::sandboxed;
 use trimtab_domain::roster::{Sandbox, SandboxContainer, ToldResources};
 use trimtab_domain::workload::{Pod, PodUid, QosClass};
 
@@ -41,13 +42,15 @@ impl State {
         let told = container.resources.as_ref().unwrap_or(&nothing);
         let rules = match &mut self.standing {
             Standing::Silent => return Ok(Created::default()),
-            Standing::Unknown => return before_first_pass(sandbox, told),
-            Standing::Holding(_) if claim::is_sandboxed(&sandbox.runtime_handler) => return Ok(Created::default()),
+            Standing::Unknown => return before_first_pass(sandbox, container, told),
+            Standing::Holding(_) if sandboxed(&sandbox.runtime_handler, &self.handlers).is_some() => {
+                return Ok(Created::default());
+            }
             Standing::Holding(rules) => rules,
         };
         let known = rules.managers.active().get(&sandbox.uid);
         // A request that cannot be told entitles to nothing.
-        if let Some(newcomer) = Newcomer::new(&self.roster, known, sandbox, (&container.name, told)) {
+        if let Some(newcomer) = Newcomer::new(&self.roster, known, sandbox, (container, told)) {
             place(rules, &self.living, &newcomer, &container.name).map_err(|rejection| refused(&rejection))?;
         }
         Ok(answer(rules, &mut self.living, &sandbox.uid, &container.name))
@@ -89,8 +92,12 @@ fn lent_to_another(rules: &Rules, living: &Living, pod: &Pod, name: &str) -> boo
 
 /// Without knowing the node nothing can be promised: who is entitled to CPUs of its own has to wait, all others run
 /// anywhere until the first pass.
-fn before_first_pass(sandbox: &Sandbox, told: &ToldResources) -> Result<Created, Refused> {
-    let qos = claim::qos(sandbox, Some(told));
+fn before_first_pass(
+    sandbox: &Sandbox,
+    container: &SandboxContainer,
+    told: &ToldResources,
+) -> Result<Created, Refused> {
+    let qos = claim::qos(sandbox, &container.cgroups_path);
     let whole = claim::resources(told, qos).and_then(|asked| asked.cpu_request().whole()).unwrap_or(0);
     if qos != QosClass::Guaranteed || whole == 0 {
         return Ok(Created::default());

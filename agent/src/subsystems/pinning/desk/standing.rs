@@ -47,7 +47,23 @@ impl Rules {
         // An empty set cannot be told to a runtime; who would get it is left where it is, and the pass says so.
         let shared = Some(self.managers.shared_cpus()).filter(|shared| self.cpus && !shared.is_empty());
         let mems = self.managers.memory_nodes_of(uid, name).filter(|_| self.mems);
-        Wish { cpus: own.or(shared).cloned(), mems: mems.map(|nodes| nodes.iter().collect()), exclusive: own.is_some() }
+        let both = own.and_then(|_| self.runs_on_both(uid, name));
+        Wish {
+            cpus: both.or_else(|| own.or(shared).cloned()),
+            mems: mems.map(|nodes| nodes.iter().collect()),
+            exclusive: own.is_some(),
+        }
+    }
+
+    /// Own and shared CPUs of a container whose annotation wants both.
+    fn runs_on_both(&self, uid: &PodUid, name: &str) -> Option<CpuSet> {
+        let managers = &self.managers;
+        if !managers.config().extensions.cpu.annotations {
+            return None;
+        }
+        let pod = managers.active().get(uid)?;
+        let container = pod.containers.iter().find(|container| container.name == name)?;
+        managers.cpu().runs_on(pod, container).ok()
     }
 
     /// What is left of a place (`None`: everywhere) under a wish, if anything has to be left: and true if nothing of the

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::roster::isolation::{HandlerTypes, sandboxed};
 use trimtab_domain::roster::{ContainerState, Roster, Sandbox, SandboxContainer, SandboxId};
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::workload::{ContainerId, PodUid};
 
-use super::claim;
 use super::foreign::ForeignPinner;
 use super::held::HeldContainers;
 use super::live::{Live, Living};
@@ -22,6 +22,8 @@ pub(super) struct State {
     /// The runtime at the other end of NRI, while there is one.
     pub(super) peer: Option<RuntimePeer>,
     pub(super) roster: Roster,
+    /// What the runtime told of its handlers.
+    pub(super) handlers: HandlerTypes,
     pub(super) standing: Standing,
     pub(super) living: Living,
     pub(super) foreign: ForeignPinner,
@@ -69,7 +71,7 @@ impl State {
         self.living.0.entry(container.id.clone()).or_insert_with(|| Live {
             uid: sandbox.uid.clone(),
             name: container.name.clone(),
-            sandboxed: claim::is_sandboxed(&sandbox.runtime_handler),
+            sandboxed: sandboxed(&sandbox.runtime_handler, &self.handlers).is_some(),
             cpus: set(told.map(|told| &told.cpus)),
             mems: set(told.map(|told| &told.mems)),
             born_pinned: false,

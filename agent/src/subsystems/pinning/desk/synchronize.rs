@@ -46,7 +46,7 @@ impl State {
             if has_place {
                 continue;
             }
-            if let Some(newcomer) = Newcomer::new(&self.roster, known, sandbox, (&container.name, told)) {
+            if let Some(newcomer) = Newcomer::new(&self.roster, known, sandbox, (container, told)) {
                 // It runs: one that does not fit stays on the shared CPUs, and the pass says why.
                 let _ = place(rules, &self.living, &newcomer, &container.name);
             }

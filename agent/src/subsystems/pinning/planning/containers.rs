@@ -50,7 +50,7 @@ impl Planner<'_> {
         let holding = self.decision.holdings.get(&container.cpuset.path);
         match (self.rule(file), is_real, file) {
             (Rule::LeaveAlone, ..) => Wish::Nothing,
-            (Rule::Enforce, true, CPUS) => match holding.and_then(|holding| holding.cpus.clone()) {
+            (Rule::Enforce, true, CPUS) => match holding.and_then(|holding| self.decision.cpus_of(holding)) {
                 Some(set) => Wish::Set { set, exclusive: true },
                 None if self.decision.shared.is_empty() => Wish::Nothing,
                 None => Wish::Set { set: self.decision.shared.clone(), exclusive: false },
