@@ -1,10 +1,16 @@
 //! Who holds which CPUs and which memory: what the subsystem `pinning` shows beside its report.
 
+mod machine;
+
 use trimtab_domain::workload::{ContainerId, PodUid, QosClass};
+
+pub use self::machine::{CpuView, MachineView, MemoryBook, MemoryUse, NumaNodeView};
 
 /// The workloads of the node and what they hold; made anew after each pass, never changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeView {
+    /// The machine under them.
+    pub machine: MachineView,
     /// Pods in byte order of namespace, name, uid.
     pub pods: Vec<PodView>,
     /// CPUs that could be given out exclusively on the empty node, ascending; empty under policy `none`.

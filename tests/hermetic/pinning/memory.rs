@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use trimtab::reconcile::node_view::MemoryBook;
 use trimtab::subsystems::pinning::Pinning;
 use trimtab_domain::cgroup::Version;
 use trimtab_domain::plan::Cause;
@@ -73,6 +74,11 @@ async fn cpus_and_memory_come_from_one_node() {
         let allocatable: Vec<_> =
             view.allocatable_memory.iter().map(|b| (b.size_bytes, b.numa_nodes.clone())).collect();
         assert_eq!(allocatable, [(15 * GIB, vec![0]), (15 * GIB, vec![1])]);
+        let nodes = view.machine.numa_nodes.iter();
+        let books: Vec<_> = nodes.map(|n| (n.id, n.memory[0].total_bytes, n.memory[0].book.unwrap())).collect();
+        let book = |held| MemoryBook { reserved_bytes: GIB, allocatable_bytes: 15 * GIB, held_bytes: held * GIB };
+        assert_eq!(books, [(0, 16 * GIB, book(10)), (1, 16 * GIB, book(12))]);
+        assert_eq!(view.machine.cpus.iter().map(|c| (c.cpu, c.numa_node)).nth(4), Some((4, 1)));
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use trimtab::metrics::Metrics;
-use trimtab::reconcile::node_view::{ContainerView, MemoryBlock, NodeView, PodView};
+use trimtab::reconcile::node_view::{ContainerView, MachineView, MemoryBlock, NodeView, PodView};
 use trimtab::reconcile::report::{NodeReport, ProfileReport, State, SubsystemReport};
 use trimtab::serve::{self, ServeConfig, ServeError, ServeHandle, ServeState};
 use trimtab_domain::workload::{ContainerId, PodUid, QosClass};
@@ -158,6 +158,7 @@ pub(crate) fn memory(size_bytes: u64, numa_nodes: &[u32]) -> MemoryBlock {
 /// Not in the order of the answer, so that sorting shows.
 pub(crate) fn two_pods() -> NodeView {
     NodeView {
+        machine: MachineView::default(),
         pods: vec![
             pod("web", "shop", QosClass::Burstable, vec![container("app", &[], vec![])]),
             pod(

@@ -1,5 +1,7 @@
 //! Who holds what, for the answers; and one report per container.
 
+mod machine;
+
 use trimtab_domain::cgroup::tree::{ContainerCgroup, PodCgroup};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::memory::MemoryTable;
@@ -85,7 +87,9 @@ pub(super) fn view(decision: &Decision, observed: &Observed) -> NodeView {
         .flatten();
     let cpus = if holdings.kubelet_cpus { theirs.as_ref() } else { decision.managers.as_ref() };
     let mems = if holdings.kubelet_mems { theirs.as_ref() } else { decision.managers.as_ref() };
+    let held_by_record = holdings.kubelet_mems.then_some(&observed.kubelet_state.memory);
     NodeView {
+        machine: machine::machine(&observed.hardware, mems, held_by_record),
         pods,
         allocatable_cpus: allocatable_cpus(cpus, &holdings),
         allocatable_memory: mems.map(allocatable_memory).unwrap_or_default(),
