@@ -4,7 +4,11 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench plan fmt clippy doc deny manifests build tools fuzz
+# What `make lab` boots, and how many pods come and go there.
+LAB_MACHINES ?= two four memory-only
+LAB_PODS ?= 200
+
+.PHONY: help demo test check bench plan fmt clippy doc deny manifests build tools fuzz lab
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +49,10 @@ manifests: tools ## Render the manifests and validate them against the Kubernete
 
 build: ## Build the release binary
 	$(CARGO) build --release --locked --bin trimtab
+
+lab: build ## Boot machines with several NUMA nodes and a real container runtime, and disturb the agent there
+	@deploy/dev/install-tools.sh lab
+	$(CARGO) test --locked -p trimtab --test lab -- boot --agent target/release/trimtab --churn $(LAB_PODS) $(LAB_MACHINES)
 
 fuzz: ## Fuzz every parser for a minute each (needs a nightly toolchain and cargo-fuzz)
 	cd tests/fuzz && for target in $$($(CARGO) fuzz list); do $(CARGO) fuzz run "$$target" -- -max_total_time=60; done

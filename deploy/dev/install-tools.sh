@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the demo and the tests need and the machine lacks: on Debian and Ubuntu by apt, elsewhere it says what.
+# With the argument `lab` also what the machines of the lab need.
 set -euo pipefail
 
 # A container runtime for the tests, unpacked beside the system. Tests that miss it say so (and fail in CI).
@@ -13,6 +14,7 @@ fetch_runtime() {
 
 # program:Debian package
 wanted=(iptables:iptables nft:nftables ip:iproute2 unshare:util-linux sysctl:procps python3:python3 kubectl:kubernetes-client curl:curl)
+[ "${1:-}" != lab ] || wanted+=(qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs depmod:kmod cpio:cpio xz:xz-utils)
 missing=()
 for entry in "${wanted[@]}"; do
   command -v "${entry%%:*}" >/dev/null || missing+=("${entry#*:}")

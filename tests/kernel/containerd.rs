@@ -66,7 +66,8 @@ impl Bench {
     fn restart(&mut self, pod: Pod, sandbox: &str, attempt: u32) {
         let id = self.kubelet.create(&pod, sandbox, "app", attempt).unwrap();
         self.kubelet.start(&id).unwrap();
-        self.running.push(Running { pod, container: "app".into(), id });
+        let sandbox = sandbox.to_owned();
+        self.running.push(Running { pod, sandbox, container: "app".into(), id, attempt });
     }
 
     fn start_agent(&self) -> Agent {

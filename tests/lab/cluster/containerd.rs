@@ -54,24 +54,42 @@ pub(crate) struct Files {
 
 /// Fetches what a containerd needs, or finds it in the cache; an error says why it cannot be had.
 pub(crate) fn fetch(release: Release, folder: &Path) -> Result<Files, String> {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/lab");
-    let containerd = script(&scripts.join("packages.sh"), &[release.suite(), "containerd"])?;
+    let containerd = script("packages.sh", &[release.suite(), "containerd"])?;
     // A newer runc does not run on an older C library; this one runs on all.
-    let rest = script(&scripts.join("packages.sh"), &["bookworm", "runc", "busybox-static"])?;
-    let [runc, busybox] = rest.lines().collect::<Vec<_>>()[..] else { return Err(rest) };
-    let images = folder.join("images.tar");
-    script(&scripts.join("images.sh"), &[&format!("{busybox}/bin/busybox"), images.to_str().unwrap()])?;
-    let path = vec![format!("{}/usr/bin", containerd.trim()).into(), format!("{runc}/usr/sbin").into()];
-    Ok(Files { release, path, images })
+    let runc = script("packages.sh", &["bookworm", "runc"])?;
+    let path = vec![format!("{}/usr/bin", containerd.trim()).into(), format!("{}/usr/sbin", runc.trim()).into()];
+    Ok(Files { release, path, images: make_images(folder)? })
 }
 
-fn script(path: &Path, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(path).args(arguments).stdin(Stdio::null()).output();
+/// Runs a script of the lab; its output, or what it complained of.
+fn script(name: &str, arguments: &[&str]) -> Result<String, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/lab").join(name);
+    let output = Command::new(&path).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{}: {error}", path.display()))?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Loads an archive of images with `ctr`, and waits until pods can be made of them.
+pub(crate) fn load_images(mut ctr: Command, archive: &Path) {
+    ctr.args(["--address", SOCKET, "--namespace", "k8s.io", "images", "import"]).arg(archive);
+    let output = ctr.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let cri = Cri::connect(Path::new(SOCKET)).unwrap();
+    until("the images are known", LIMIT, || {
+        let unknown = ["localhost/pause:1", "localhost/app:1"].into_iter().find(|image| !cri.has_image(image));
+        unknown.map_or(Ok(()), |image| Err(image.to_owned()))
+    });
+}
+
+/// Makes the images in a folder.
+pub(crate) fn make_images(folder: &Path) -> Result<PathBuf, String> {
+    let busybox = script("packages.sh", &["bookworm", "busybox-static"])?;
+    let images = folder.join("images.tar");
+    script("images.sh", &[&format!("{}/bin/busybox", busybox.trim()), images.to_str().unwrap()])?;
+    Ok(images)
 }
 
 /// A running containerd.
@@ -85,19 +103,11 @@ impl Containerd {
     /// Starts it in namespaces that have a `/run` of their own, and loads the images. What it keeps is below `folder`.
     pub(crate) fn start(files: Files, folder: &Path) -> Self {
         fs::create_dir_all("/run/containerd").unwrap();
-        fs::write(folder.join("config.toml"), config(files.release, folder)).unwrap();
+        fs::write(folder.join("config.toml"), config(files.release, &folder.join("root"), false)).unwrap();
         let child = spawn(&files, folder);
         let containerd = Self { files, folder: folder.to_owned(), child };
         containerd.await_answer();
-        let mut import = containerd.program("ctr");
-        import.args(["--address", SOCKET, "--namespace", "k8s.io", "images", "import"]).arg(&containerd.files.images);
-        let output = import.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let cri = Cri::connect(Path::new(SOCKET)).unwrap();
-        until("the images are known", LIMIT, || {
-            let all = ["localhost/pause:1", "localhost/app:1"].into_iter().all(|image| cri.has_image(image));
-            if all { Ok(()) } else { Err(containerd.log()) }
-        });
+        load_images(containerd.program("ctr"), &containerd.files.images);
         containerd
     }
 
@@ -151,9 +161,9 @@ fn spawn(files: &Files, folder: &Path) -> Child {
     command.arg("--config").arg(folder.join("config.toml")).stdout(log()).stderr(log()).spawn().unwrap()
 }
 
-/// No network, no registry; the snapshotter that needs nothing of the file system.
-fn config(release: Release, folder: &Path) -> String {
-    let mut text = format!("version = 2\nroot = '{}/root'\nstate = '/run/containerd'\n", folder.display());
+/// Its configuration: no network, no registry; the snapshotter that needs nothing of the file system.
+pub(crate) fn config(release: Release, root: &Path, systemd: bool) -> String {
+    let mut text = format!("version = 2\nroot = '{}'\nstate = '/run/containerd'\n", root.display());
     let mut section = |name: &str, lines: &str| writeln!(text, "[plugins.'io.containerd.{name}]\n{lines}").unwrap();
     if release == Release::Trixie {
         section("nri.v1.nri'", &format!("disable = false\nsocket_path = '{NRI_SOCKET}'"));
@@ -162,6 +172,6 @@ fn config(release: Release, folder: &Path) -> String {
     section("grpc.v1.cri'", "sandbox_image = 'localhost/pause:1'\nrestrict_oom_score_adj = true");
     section("grpc.v1.cri'.containerd", "snapshotter = 'native'");
     section("grpc.v1.cri'.containerd.runtimes.runc", "runtime_type = 'io.containerd.runc.v2'");
-    section("grpc.v1.cri'.containerd.runtimes.runc.options", "SystemdCgroup = false");
+    section("grpc.v1.cri'.containerd.runtimes.runc.options", &format!("SystemdCgroup = {systemd}"));
     text
 }

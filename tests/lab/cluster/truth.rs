@@ -24,8 +24,11 @@ pub(crate) struct Allowed {
 #[derive(Debug, Clone)]
 pub(crate) struct Running {
     pub(crate) pod: Pod,
+    pub(crate) sandbox: String,
     pub(crate) container: String,
     pub(crate) id: String,
+    /// How often it was made anew.
+    pub(crate) attempt: u32,
 }
 
 /// Every container with processes (sandboxes too), by its id.

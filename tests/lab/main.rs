@@ -1,0 +1,43 @@
+//! The lab: the agent on booted machines with several NUMA nodes, systemd, cgroup v2 and a real containerd.
+//!
+//! The same program boots the machines and, inside them, plays the kubelet and whoever else disturbs a node.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests stop at the first surprise, and say how far they got"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
+
+mod agent;
+mod churn;
+mod cluster;
+mod disturb;
+mod host;
+mod scenario;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+the lab boots machines; it is run by `make lab`:
+  lab boot [--agent FILE] [--churn PODS] [TOPOLOGY...]   boots a machine for each topology (two, four, memory-only)
+  lab inside TOPOLOGY PODS                               what runs in the machine";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["boot", ref rest @ ..] => host::boot(&host::Order::parse(rest)),
+        ["inside", topology, pods] => {
+            scenario::run(topology, pods.parse().unwrap());
+            ExitCode::SUCCESS
+        }
+        // `cargo test` starts every test program.
+        _ => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+    }
+}
