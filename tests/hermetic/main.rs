@@ -17,6 +17,7 @@ mod engine;
 mod kernel_knobs;
 mod laws;
 mod masquerade;
+mod masquerade_config;
 mod masquerade_recorded;
 mod metrics;
 mod pinning;

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde_json::Value;
 
 use crate::machine::Machines;
-use crate::{checkpoints, cpu, load, merge, reserved, scenario, sysctl, texts};
+use crate::{checkpoints, cpu, ipmasq, load, merge, reserved, scenario, sysctl, texts};
 
 /// Replays one case.
 pub(crate) type Judge = fn(&Value, &Machines) -> Verdict;
@@ -20,8 +20,8 @@ pub(crate) struct Mismatch {
     pub(crate) got: String,
 }
 
-/// Categories that are accepted without being run: they come with the masquerade subsystem.
-pub(crate) const LATER: [&str; 2] = ["ipmasq", "ipmasq-packets"];
+/// Categories that are accepted without being run: they come with the packets.
+pub(crate) const LATER: [&str; 1] = ["ipmasq-packets"];
 
 /// How a category (the base name of its file) is judged; absent for an unknown one.
 pub(crate) fn judge(category: &str) -> Option<Judge> {
@@ -36,6 +36,7 @@ pub(crate) fn judge(category: &str) -> Option<Judge> {
         "cpu_assignment" | "cpu_assignment_hangs" => cpu::assignment,
         "cpu_hints" => cpu::numa_hints,
         "load" => load::judge,
+        "ipmasq" => ipmasq::judge,
         _ => return None,
     })
 }

@@ -2,6 +2,8 @@
 #![allow(
     clippy::print_stderr,
     clippy::exit,
+    clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -12,6 +14,7 @@
 mod category;
 mod checkpoints;
 mod cpu;
+mod ipmasq;
 mod load;
 mod machine;
 mod merge;
@@ -101,8 +104,16 @@ fn files_that_say_nothing_are_failures() {
 
 #[test]
 fn cases_of_a_later_piece_of_work_are_neither_passed_nor_failed() {
-    let report = run("later", &[("ipmasq.jsonl", "{}"), ("ipmasq-packets.jsonl", "{}"), ("ipmasq.README.md", "words")]);
+    let report = run("later", &[("ipmasq-packets.jsonl", "{}"), ("ipmasq.README.md", "words")]);
     assert!(report.good && report.text.ends_with("parity total: 0 passed, 0 failed\n"), "{}", report.text);
+}
+
+#[test]
+fn recorded_defects_of_the_originals_are_counted_apart() {
+    let report = run("defects", &[("ipmasq.jsonl", "{\"id\":\"d\",\"defect\":true}\n"), ("cpuset_parse.jsonl", GOOD)]);
+    assert!(report.good, "{}", report.text);
+    assert!(report.text.contains("parity ipmasq: 1 recorded defects of the originals"), "{}", report.text);
+    assert!(report.text.ends_with("parity total: 1 passed, 0 failed\n"), "{}", report.text);
 }
 
 #[test]

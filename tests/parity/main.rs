@@ -1,4 +1,4 @@
-//! Replays recorded decisions of the kubelet, case by case, through the public functions of the domain.
+//! Replays recorded decisions of the kubelet and rules of the masquerade agents, case by case.
 //!
 //! `TRIMTAB_VECTORS` names the directories, separated by colons; without it the project's own copy is read. The answer
 //! is one line per category, the first failing cases, and an exit code.
@@ -6,6 +6,8 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::exit,
+    clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -15,6 +17,7 @@
 mod category;
 mod checkpoints;
 mod cpu;
+mod ipmasq;
 mod load;
 mod machine;
 mod merge;

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use flate2::read::GzDecoder;
 
 use crate::category::{self, Judge};
+use crate::ipmasq;
 use crate::machine::Machines;
 
 /// Files that hold no cases.
@@ -33,6 +34,8 @@ pub(crate) struct Vectors {
     pub(crate) categories: BTreeSet<String>,
     /// Files that are known, but not run yet.
     pub(crate) later: BTreeSet<String>,
+    /// Cases that record what is not to be copied, by category.
+    pub(crate) defects: BTreeMap<String, usize>,
     /// Files of no known category.
     pub(crate) problems: Vec<String>,
 }
@@ -51,6 +54,7 @@ impl Vectors {
         if !only.is_empty() {
             self.cases.retain(|case| only.contains(&case.category));
             self.categories.retain(|category| only.contains(category));
+            self.defects.retain(|category, _| only.contains(category));
         }
         self
     }
@@ -90,6 +94,10 @@ impl Vectors {
         };
         self.categories.insert(category.to_owned());
         for (number, line) in read_text(path)?.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+            if category == "ipmasq" && ipmasq::is_defect(line) {
+                *self.defects.entry(category.to_owned()).or_default() += 1;
+                continue;
+            }
             self.cases.push(Case {
                 category: category.to_owned(),
                 judge,

@@ -44,6 +44,11 @@ impl FakeMasqConfig {
         self.0.lock().unwrap().entries = Ok(files.iter().map(entry).collect());
     }
 
+    /// The directory cannot be listed.
+    pub(crate) fn no_directory(&self, why: &str) {
+        self.0.lock().unwrap().entries = Err(why.to_owned());
+    }
+
     /// The state directory is full.
     pub(crate) fn full(&self, full: bool) {
         self.0.lock().unwrap().full = full;

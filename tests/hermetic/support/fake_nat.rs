@@ -32,6 +32,7 @@ struct Node {
     locked: Option<Family>,
     missing: Option<Family>,
     unreadable: Option<Family>,
+    release: Option<String>,
     changes_during_save: Vec<(TableId, String)>,
     saves: usize,
     restores: usize,
@@ -46,6 +47,7 @@ impl FakeNat {
             locked: None,
             missing: None,
             unreadable: None,
+            release: None,
             changes_during_save: Vec::new(),
             saves: 0,
             restores: 0,
@@ -87,6 +89,11 @@ impl FakeNat {
         self.node().unreadable = family;
     }
 
+    /// The tools say that they are of this release, which is too old for random ports.
+    pub(crate) fn release(&self, release: Option<&str>) {
+        self.node().release = release.map(str::to_owned);
+    }
+
     /// Another program changes the rules while the next read is under way, right after the text was made.
     pub(crate) fn change_during_save(&self, table: TableId, text: &str) {
         self.node().changes_during_save.push((table, text.to_owned()));
@@ -107,6 +114,10 @@ impl FakeNat {
 impl NatTable for FakeNat {
     async fn backend(&self) -> BackendChoice {
         BackendChoice { backend: self.node().backend, reason: "the test says so".into() }
+    }
+
+    async fn too_old_for_random(&self, _: TableId) -> Option<String> {
+        self.node().release.clone()
     }
 
     fn generation(&self, table: TableId) -> Option<u64> {

@@ -77,7 +77,7 @@ pub enum Cause {
         count: usize,
     },
     /// Not a prefix.
-    #[error("CIDR {0:?} could not be parsed, invalid CIDR address: {0}")]
+    #[error("CIDR {0:?} could not be parsed, invalid CIDR address: {shown}", shown = without_line_end(.0))]
     NotCidr(String),
     /// Host bits are set.
     #[error("CIDR {text:?} is not aligned to a CIDR block, ip: \"{address}\" network: \"{network}\"")]
@@ -92,6 +92,11 @@ pub enum Cause {
     /// An IPv6 prefix while IPv6 is off.
     #[error("ipv6 is not enabled, but ipv6 cidr {0} provided. Enable ipv6 using --enable-ipv6 agent flag")]
     Ipv6Off(String),
+}
+
+/// A log line ends where its text does.
+fn without_line_end(text: &str) -> &str {
+    text.trim_end_matches('\n')
 }
 
 impl From<Unreadable> for Cause {

@@ -76,7 +76,10 @@ fn fold(key: &str) -> String {
 }
 
 fn wrong_type(value: &Value, key: &str, wanted: &str) -> String {
-    let number = if let Value::Number(text) = value { format!(" {text}") } else { String::new() };
+    let number = match value {
+        Value::Number(text) if wanted == "int" => format!(" {text}"),
+        _ => String::new(),
+    };
     format!("json: cannot unmarshal {}{number} into Go struct field {TYPE}.{key} of type {wanted}", value.kind())
 }
 

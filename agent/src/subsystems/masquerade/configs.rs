@@ -116,7 +116,7 @@ fn refuse(source: &ConfigSource, error: String, has_last_good: bool) -> Refusal 
     let stays = if has_last_good {
         "the last good configuration stays in force and is kept up"
     } else {
-        "no good configuration is known: the node is left as it is; mend the file"
+        "no good configuration is known, and the node is left as it is until there is one"
     };
     Refusal {
         object: source.path().display().to_string(),
