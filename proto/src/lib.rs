@@ -37,7 +37,6 @@ pub mod node {
 pub mod nri {
     /// `nri.pkg.api.v1alpha1`, trimmed to CPUs, memory nodes and what identifies containers.
     #[expect(missing_docs, reason = "fields that say themselves what they are")]
-    #[expect(clippy::enum_variant_names, reason = "names of the published protocol")]
     pub mod v1alpha1 {
         tonic::include_proto!("nri.pkg.api.v1alpha1");
     }

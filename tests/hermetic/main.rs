@@ -20,6 +20,7 @@ mod masquerade;
 mod masquerade_config;
 mod masquerade_recorded;
 mod metrics;
+mod nri;
 mod pinning;
 mod podresources;
 mod profile;

@@ -19,6 +19,7 @@ mod version;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -32,6 +33,10 @@ use self::session::{SessionEnd, Shared};
 use self::socket_watch::SocketWatch;
 use crate::ports::admission::{Admission, Terminations};
 use crate::ports::nri_stats::NriStats;
+
+/// After this an answer that is not there is an error: the runtime would go on without one, and a container would run
+/// wherever it likes.
+pub const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 
 /// What the plugin answers with and asks before it registers.
 #[derive(Clone)]
@@ -59,8 +64,15 @@ impl Nri {
     pub fn new(socket: &Path, ports: NriPorts) -> io::Result<Self> {
         let NriPorts { admission, terminations, stats } = ports;
         let answers = Answers::start(admission, Arc::clone(&stats))?;
-        let shared = Shared { answers, stats, live: watch::Sender::new(None) };
+        let shared = Shared { answers, stats, answer_limit: ANSWER_LIMIT, live: watch::Sender::new(None) };
         Ok(Self { socket: socket.to_owned(), terminations, shared })
+    }
+
+    /// Another limit than [`ANSWER_LIMIT`].
+    #[must_use]
+    pub fn with_answer_limit(mut self, limit: Duration) -> Self {
+        self.shared.answer_limit = limit;
+        self
     }
 
     /// For changes that no request of the runtime brings.

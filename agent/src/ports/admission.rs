@@ -3,6 +3,8 @@
 //! The runtime holds one lock of the whole node while it waits, so the answers come from memory: no file, no socket, no
 //! await. What has to be written or asked afterwards is left to the pass that an answer wakes.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use trimtab_domain::cpuset::CpuSet;
@@ -49,7 +51,7 @@ pub trait Admission: Send + Sync + 'static {
 /// too, and everything else on the node behind it (containerd issue 14083).
 pub trait Terminations: Send + Sync + 'static {
     /// Longest time that a container which is being stopped may still take; `None`: none is, or it is not known.
-    fn longest_remaining(&self) -> Option<Duration>;
+    fn longest_remaining(&self) -> Pin<Box<dyn Future<Output = Option<Duration>> + Send + '_>>;
 }
 
 /// What happened.

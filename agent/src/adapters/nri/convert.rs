@@ -43,10 +43,10 @@ pub(super) fn sandbox(pod: nri::PodSandbox, ready: bool) -> Sandbox {
 /// A container.
 pub(super) fn container(container: nri::Container) -> SandboxContainer {
     let state = match container.state() {
-        nri::ContainerState::ContainerCreated => ContainerState::Created,
-        nri::ContainerState::ContainerPaused | nri::ContainerState::ContainerRunning => ContainerState::Running,
-        nri::ContainerState::ContainerStopped => ContainerState::Exited,
-        nri::ContainerState::ContainerUnknown => ContainerState::Unknown,
+        nri::ContainerState::Created => ContainerState::Created,
+        nri::ContainerState::Paused | nri::ContainerState::Running => ContainerState::Running,
+        nri::ContainerState::Stopped => ContainerState::Exited,
+        nri::ContainerState::Unknown => ContainerState::Unknown,
     };
     let mut cgroups_path = String::new();
     let mut told = None;

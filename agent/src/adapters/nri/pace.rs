@@ -19,7 +19,7 @@ const SHORT: Duration = Duration::from_secs(2);
 /// Longest wait for containers that are being stopped: after it new containers running unpinned are the worse evil.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Pause between two looks at the containers that are being stopped.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Pauses between attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -74,11 +74,15 @@ pub(super) async fn wait_for_terminations(
     stats: &NriStats,
     cancel: &CancellationToken,
 ) {
-    let long = || terminations.longest_remaining().filter(|left| *left > SHORT);
-    let Some(left) = long() else { return };
     let began = Instant::now();
+    let long = async || terminations.longest_remaining().await.filter(|left| *left > SHORT);
+    let Some(left) = long().await else { return };
     info!(seconds = left.as_secs(), "a container is being stopped; registering with the runtime waits for it");
-    while long().is_some() && !cancel.is_cancelled() {
+    loop {
+        tokio::select! { () = tokio::time::sleep(LOOK_AGAIN) => {}, () = cancel.cancelled() => break }
+        if long().await.is_none() {
+            break;
+        }
         if began.elapsed() >= LONGEST_WAIT {
             warn!(
                 seconds = LONGEST_WAIT.as_secs(),
@@ -87,7 +91,6 @@ pub(super) async fn wait_for_terminations(
             );
             break;
         }
-        tokio::select! { () = tokio::time::sleep(LOOK_AGAIN) => {}, () = cancel.cancelled() => {} }
     }
     stats.record_wait(RegistrationWait::Terminating, began.elapsed());
 }

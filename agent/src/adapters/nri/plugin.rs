@@ -20,9 +20,6 @@ use super::version;
 use crate::ports::admission::RuntimePeer;
 use crate::ports::nri_stats::{NriMethod, NriResult};
 
-/// After this an answer that is not there is an error: the runtime would go on without one, and a container would run
-/// wherever it likes.
-const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 /// Bytes of an unfinished synchronisation; far above 10,000 containers.
 const MAX_SYNCHRONIZED_BYTES: usize = 64 << 20;
 
@@ -77,10 +74,10 @@ impl Plugin {
             }
         };
         let method = requests::method(&request);
-        if message.stream % 2 == 0 {
+        if message.stream.is_multiple_of(2) {
             return (method, Err(Failure::defect(code::INVALID_ARGUMENT, "ids of a client's streams are odd")));
         }
-        let deadline = at + limit(request.timeout_nano);
+        let deadline = at + limit(self.shared.answer_limit, request.timeout_nano);
         let answer = match requests::asked(&request) {
             Err(failure) => Err(failure),
             Ok(Asked::Nothing) => Ok(Vec::new()),
@@ -90,7 +87,7 @@ impl Plugin {
             }
             Ok(Asked::Configure(configure)) => Ok(self.configure(&configure)),
             Ok(Asked::Synchronize(chunk)) => self.synchronize(chunk, request.payload.len(), deadline).await,
-            Ok(Asked::Call(call)) => self.shared.answers.answer(call, deadline).await,
+            Ok(Asked::Call(call)) => self.shared.answers.answer(*call, deadline).await,
         };
         (method, answer)
     }
@@ -142,10 +139,10 @@ impl Drop for Plugin {
     }
 }
 
-/// How long an answer may take: three quarters of the runtime's patience, so that it hears of the error in time.
-fn limit(timeout_nano: i64) -> Duration {
+/// How long an answer may take: three quarters of the runtime's patience at most, so that it hears of the error in time.
+fn limit(most: Duration, timeout_nano: i64) -> Duration {
     let patience = u64::try_from(timeout_nano).ok().filter(|nanos| *nanos > 0).map(Duration::from_nanos);
-    patience.map_or(ANSWER_LIMIT, |patience| ANSWER_LIMIT.min(patience / 4 * 3))
+    patience.map_or(most, |patience| most.min(patience / 4 * 3))
 }
 
 fn say(method: NriMethod, failure: &Failure) {
@@ -160,6 +157,7 @@ fn say(method: NriMethod, failure: &Failure) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::nri::ANSWER_LIMIT;
 
     #[test]
     fn an_answer_takes_no_longer_than_half_a_second_and_than_the_runtime_waits() {
@@ -171,7 +169,7 @@ mod tests {
             (i64::MAX, ANSWER_LIMIT),
         ];
         for (patience, expected) in rows {
-            assert_eq!(limit(patience), expected, "{patience}");
+            assert_eq!(limit(ANSWER_LIMIT, patience), expected, "{patience}");
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) enum Asked {
     Configure(nri::ConfigureRequest),
     Synchronize(nri::SynchronizeRequest),
     /// Something for [`Admission`](crate::ports::admission::Admission).
-    Call(Call),
+    Call(Box<Call>),
     /// Nothing that matters here, but an answer is due.
     Nothing,
     Shutdown,
@@ -58,18 +58,22 @@ pub(super) fn asked(request: &Request) -> Result<Asked, Failure> {
         "CreateContainer" => {
             let nri::ContainerRequest { pod, container } = Message::decode(bytes).map_err(unreadable)?;
             let container = convert::container(container.ok_or_else(|| incomplete(request))?);
-            Asked::Call(Call::Create(convert::sandbox(pod.unwrap_or_default(), true), container))
+            Asked::Call(Box::new(Call::Create(convert::sandbox(pod.unwrap_or_default(), true), container)))
         }
         "UpdateContainer" => {
             let message = nri::UpdateContainerRequest::decode(bytes).map_err(unreadable)?;
             let container = convert::container(message.container.ok_or_else(|| incomplete(request))?);
             let asked = convert::resources(message.linux_resources.unwrap_or_default());
-            Asked::Call(Call::Update(convert::sandbox(message.pod.unwrap_or_default(), true), container, asked))
+            Asked::Call(Box::new(Call::Update(
+                convert::sandbox(message.pod.unwrap_or_default(), true),
+                container,
+                asked,
+            )))
         }
         "StopContainer" => {
             let nri::ContainerRequest { pod, container } = Message::decode(bytes).map_err(unreadable)?;
             let container = convert::container(container.ok_or_else(|| incomplete(request))?);
-            Asked::Call(Call::Stop(convert::sandbox(pod.unwrap_or_default(), true), container))
+            Asked::Call(Box::new(Call::Stop(convert::sandbox(pod.unwrap_or_default(), true), container)))
         }
         "StateChange" => {
             let told = nri::StateChangeEvent::decode(bytes).map_err(unreadable)?;
@@ -80,7 +84,7 @@ pub(super) fn asked(request: &Request) -> Result<Asked, Failure> {
             let mut sandbox = convert::sandbox(message.pod.unwrap_or_default(), true);
             // What the sandbox is about to have, not what it has.
             sandbox.pod_resources = message.linux_resources.map(convert::resources).or(sandbox.pod_resources);
-            Asked::Call(Call::Event(Lifecycle::SandboxUpdated, sandbox, None))
+            Asked::Call(Box::new(Call::Event(Lifecycle::SandboxUpdated, sandbox, None)))
         }
         name => {
             let event_told = event_of(name).ok_or_else(|| unimplemented(request))?;
@@ -122,7 +126,7 @@ fn event(event: nri::Event, pod: Option<nri::PodSandbox>, container: Option<nri:
     };
     let gone = matches!(told, Lifecycle::SandboxStopped | Lifecycle::SandboxRemoved);
     let sandbox = convert::sandbox(pod.unwrap_or_default(), !gone);
-    Asked::Call(Call::Event(told, sandbox, container.map(convert::container)))
+    Asked::Call(Box::new(Call::Event(told, sandbox, container.map(convert::container))))
 }
 
 fn unimplemented(request: &Request) -> Failure {

@@ -48,6 +48,8 @@ const KEPT_BUFFER: usize = 64 << 10;
 pub(super) struct Shared {
     pub(super) answers: Answers,
     pub(super) stats: Arc<NriStats>,
+    /// Longest time for an answer.
+    pub(super) answer_limit: Duration,
     pub(super) live: watch::Sender<Option<Live>>,
 }
 

@@ -22,7 +22,7 @@ fn a_container_is_read_with_everything_that_decides() {
         id: "c".into(),
         pod_sandbox_id: "s".into(),
         name: "app".into(),
-        state: nri::ContainerState::ContainerPaused.into(),
+        state: nri::ContainerState::Paused.into(),
         labels: [("l".to_owned(), "1".to_owned())].into(),
         annotations: [("a".to_owned(), "2".to_owned())].into(),
         pid: 7,
