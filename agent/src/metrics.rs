@@ -80,7 +80,6 @@ impl Metrics {
             self.subsystems.record(subsystem);
         }
         self.subsystems.record_agent_findings(&report.findings);
-        self.pinning.record_report(report);
     }
 
     /// Takes over the placements.

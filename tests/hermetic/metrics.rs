@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use trimtab::metrics::Metrics;
-use trimtab::reconcile::node_view::NodeView;
+use trimtab::reconcile::node_view::{Lateness, NodeView};
 use trimtab::reconcile::report::{Fight, NodeReport, State, SubsystemReport};
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
 
@@ -91,7 +91,7 @@ fn gauges_follow_the_latest_report_both_ways() {
     let mut troubled = with_sysctl(ready_report(), |sysctl| {
         sysctl.state = State::Fighting;
         sysctl.refusals = vec![refusal(Cause::Absent), refusal(Cause::Absent), refusal(Cause::Policy)];
-        sysctl.findings = vec![finding(Severity::Warning, "a"), finding(Severity::Error, "mispinned")];
+        sysctl.findings = vec![finding(Severity::Warning, "a"), finding(Severity::Error, "b")];
         sysctl.fights =
             vec![Fight { object: "o".into(), rewrites: 3, likely_writer: None, held_until: SystemTime::UNIX_EPOCH }];
     });
@@ -110,7 +110,6 @@ fn gauges_follow_the_latest_report_both_ways() {
         ("trimtab_findings{subsystem=\"sysctl\",severity=\"error\"}", 1.0),
         ("trimtab_findings{subsystem=\"agent\",severity=\"error\"}", 1.0),
         ("trimtab_fights{subsystem=\"sysctl\"}", 1.0),
-        ("trimtab_pinning_mispinned_containers", 1.0),
         ("trimtab_last_success_timestamp_seconds{subsystem=\"sysctl\"}", 1.7e9),
     ];
     for (series, expected) in during {
@@ -122,7 +121,6 @@ fn gauges_follow_the_latest_report_both_ways() {
         "trimtab_findings{subsystem=\"sysctl\",severity=\"error\"}",
         "trimtab_findings{subsystem=\"agent\",severity=\"error\"}",
         "trimtab_fights{subsystem=\"sysctl\"}",
-        "trimtab_pinning_mispinned_containers",
     ] {
         assert_eq!(value(&metrics, series), 0.0, "{series} after the trouble is over");
     }
@@ -134,6 +132,8 @@ fn placements_become_cpu_counts() {
     let metrics = metrics();
     let mut view = two_pods();
     view.observe_only = Some("the kubelet pins".into());
+    view.pods[0].containers[0].mispinned = Some("somebody moved it".into());
+    view.late_pins.later = Lateness { count: 2, last: None, longest: Some(Duration::from_millis(250)) };
     metrics.record_view(&view);
     let rows = [
         ("trimtab_pinning_cpus{pool=\"exclusive\"}", 2.0),
@@ -144,12 +144,18 @@ fn placements_become_cpu_counts() {
         ("trimtab_pinning_containers", 3.0),
         ("trimtab_pinning_pinned_containers", 1.0),
         ("trimtab_pinning_observe_only", 1.0),
+        ("trimtab_pinning_mispinned_containers", 1.0),
+        ("trimtab_pinning_late_pins_total{phase=\"later\"}", 2.0),
+        ("trimtab_pinning_late_pins_total{phase=\"start\"}", 0.0),
+        ("trimtab_pinning_unpinned_seconds{phase=\"later\"}", 0.25),
     ];
     for (series, expected) in rows {
         assert_eq!(value(&metrics, series), expected, "{series}");
     }
     metrics.record_view(&NodeView::default());
     assert_eq!(value(&metrics, "trimtab_pinning_cpus{pool=\"exclusive\"}"), 0.0);
+    assert_eq!(value(&metrics, "trimtab_pinning_mispinned_containers"), 0.0);
+    assert_eq!(value(&metrics, "trimtab_pinning_late_pins_total{phase=\"later\"}"), 2.0, "a counter never falls");
 }
 
 #[test]

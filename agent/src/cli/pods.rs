@@ -1,6 +1,7 @@
 //! What `pods` prints.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -22,8 +23,26 @@ pub struct Placements {
     /// Why pins are only observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observe_only: Option<String>,
+    /// Containers that were there when the agent started, and were pinned late.
+    pub late_at_start: Lateness,
+    /// Containers that came while the agent ran, and were pinned late.
+    pub late_later: Lateness,
     /// The pods.
     pub pods: Vec<Pod>,
+}
+
+/// Time from the creation of containers to their pin.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lateness {
+    /// How many containers.
+    pub count: u64,
+    /// Of the last one, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seconds: Option<f64>,
+    /// The longest, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_seconds: Option<f64>,
 }
 
 /// One pod.
@@ -55,6 +74,9 @@ pub struct Container {
     pub effective_cpus: String,
     /// NUMA nodes that the kernel lets it use now, list form.
     pub effective_mems: String,
+    /// Why it does not run as was ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mispinned: Option<String>,
     /// Memory that it holds.
     pub memory: Vec<Memory>,
 }
@@ -78,7 +100,19 @@ impl From<wire::ListPlacementsResponse> for Placements {
             reserved_cpus: list(answer.reserved_cpus),
             allocatable_cpus: list(answer.allocatable_cpus),
             observe_only: answer.observe_only,
+            late_at_start: answer.late_at_start.map(Lateness::from).unwrap_or_default(),
+            late_later: answer.late_later.map(Lateness::from).unwrap_or_default(),
             pods: answer.pods.into_iter().map(Pod::from).collect(),
+        }
+    }
+}
+
+impl From<wire::Lateness> for Lateness {
+    fn from(lateness: wire::Lateness) -> Self {
+        Self {
+            count: lateness.count,
+            last_seconds: lateness.last.and_then(seconds),
+            longest_seconds: lateness.longest.and_then(seconds),
         }
     }
 }
@@ -109,9 +143,15 @@ impl From<wire::Container> for Container {
             exclusive_cpus: list(container.exclusive_cpus),
             effective_cpus: container.effective_cpus,
             effective_mems: container.effective_mems,
+            mispinned: container.mispinned,
             memory: memory.collect(),
         }
     }
+}
+
+/// A duration of the wire; one out of range is nobody's.
+fn seconds(duration: impl TryInto<Duration>) -> Option<f64> {
+    Some(duration.try_into().ok()?.as_secs_f64())
 }
 
 fn list(cpus: Vec<u32>) -> String {
@@ -146,5 +186,22 @@ pub fn render(placements: &Placements) -> String {
         }
     }
     let _ = writeln!(text, "{}", rows.trim_fmt());
+    render_troubles(&mut text, placements);
     text
+}
+
+fn render_troubles(text: &mut String, placements: &Placements) {
+    for pod in &placements.pods {
+        for (container, reason) in pod.containers.iter().filter_map(|c| Some((c, c.mispinned.as_ref()?))) {
+            let name = [&pod.namespace, &pod.name, &container.name].map(|part| printable(part)).join("/");
+            let _ = writeln!(text, "{DOUBT}mispinned{DOUBT:#} {name}: {}", printable(reason));
+        }
+    }
+    for (late, when) in [(&placements.late_at_start, "when the agent started"), (&placements.late_later, "since then")]
+    {
+        if late.count > 0 {
+            let longest = late.longest_seconds.map(|seconds| format!(", unpinned for {seconds:.3} s at most"));
+            let _ = writeln!(text, "pinned late {when}: {}{}", late.count, longest.unwrap_or_default());
+        }
+    }
 }

@@ -40,6 +40,11 @@ pub(crate) struct PoolLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PhaseLabel {
+    pub(crate) phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct MethodLabels {
     pub(crate) service: &'static str,
     pub(crate) method: &'static str,

@@ -1,18 +1,16 @@
 //! Instruments of pinning, fed from the placements and from the findings about them.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::PoolLabel;
+use super::labels::{PhaseLabel, PoolLabel};
 use super::subsystem::to_gauge;
-use crate::reconcile::node_view::NodeView;
-use crate::reconcile::report::NodeReport;
-
-/// Code of the finding about a container whose effective CPUs are not the ones it was given.
-const MISPINNED: &str = "mispinned";
+use crate::reconcile::node_view::{Lateness, NodeView};
 
 pub(super) struct PinningMetrics {
     cpus: Family<PoolLabel, Gauge>,
@@ -22,6 +20,8 @@ pub(super) struct PinningMetrics {
     pinned_containers: Gauge,
     mispinned_containers: Gauge,
     observe_only: Gauge,
+    late_pins: Family<PhaseLabel, Counter>,
+    unpinned: Family<PhaseLabel, Gauge<f64, AtomicU64>>,
 }
 
 impl PinningMetrics {
@@ -34,6 +34,8 @@ impl PinningMetrics {
             pinned_containers: Gauge::default(),
             mispinned_containers: Gauge::default(),
             observe_only: Gauge::default(),
+            late_pins: Family::default(),
+            unpinned: Family::default(),
         };
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge(
@@ -46,13 +48,24 @@ impl PinningMetrics {
         gauge("pinning_pinned_containers", "Containers that hold exclusive CPUs", &metrics.pinned_containers);
         gauge(
             "pinning_mispinned_containers",
-            "Containers whose effective CPUs or memory nodes are not the ones they were given",
+            "Containers whose CPUs, memory nodes, CPU time or threads are not as ordered",
             &metrics.mispinned_containers,
         );
         gauge(
             "pinning_observe_only",
             "1 if a policy is set and yet nothing is written, because another program pins",
             &metrics.observe_only,
+        );
+        registry.register(
+            "pinning_late_pins",
+            "Containers that ran before they were pinned: there when the agent started (start), or new (later)",
+            metrics.late_pins.clone(),
+        );
+        registry.register_with_unit(
+            "pinning_unpinned",
+            "Longest time that such a container ran unpinned, where its age is known",
+            Unit::Seconds,
+            metrics.unpinned.clone(),
         );
         registry.register("pinning_cpus", "CPUs by what they are used for", metrics.cpus.clone());
         metrics.record_view(&NodeView::default());
@@ -74,11 +87,15 @@ impl PinningMetrics {
         let pinned = containers().filter(|container| !container.exclusive_cpus.is_empty()).count();
         self.pinned_containers.set(to_gauge(pinned));
         self.observe_only.set(i64::from(view.observe_only.is_some()));
+        self.mispinned_containers.set(to_gauge(containers().filter(|container| container.mispinned.is_some()).count()));
+        self.record_lateness("start", &view.late_pins.at_start);
+        self.record_lateness("later", &view.late_pins.later);
     }
 
-    pub(super) fn record_report(&self, report: &NodeReport) {
-        let findings = report.subsystems.iter().flat_map(|subsystem| &subsystem.findings);
-        let mispinned = findings.filter(|finding| finding.code == MISPINNED).count();
-        self.mispinned_containers.set(to_gauge(mispinned));
+    fn record_lateness(&self, phase: &'static str, lateness: &Lateness) {
+        let pins = self.late_pins.get_or_create_owned(&PhaseLabel { phase });
+        pins.inc_by(lateness.count.saturating_sub(pins.get()));
+        let longest = lateness.longest.unwrap_or_default();
+        self.unpinned.get_or_create(&PhaseLabel { phase }).set(longest.as_secs_f64());
     }
 }

@@ -2,6 +2,8 @@
 
 mod machine;
 
+use std::time::Duration;
+
 use trimtab_domain::workload::{ContainerId, PodUid, QosClass};
 
 pub use self::machine::{CpuView, MachineView, MemoryBook, MemoryUse, NumaNodeView};
@@ -23,6 +25,29 @@ pub struct NodeView {
     pub reserved_cpus: Vec<u32>,
     /// Why nothing is written although a policy is set; `None`: pins are enforced.
     pub observe_only: Option<String>,
+    /// How late containers were pinned since the agent started.
+    pub late_pins: LatePins,
+}
+
+/// How late containers were pinned that got CPUs of their own when they ran already; one that a runtime created with its
+/// CPUs is never among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LatePins {
+    /// They were there when the agent started: the hand-over between two agents.
+    pub at_start: Lateness,
+    /// They came while the agent ran: the start race.
+    pub later: Lateness,
+}
+
+/// Time from the creation of containers to their pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lateness {
+    /// How many.
+    pub count: u64,
+    /// Of the last one; absent before the first, or if nobody knows when it was created.
+    pub last: Option<Duration>,
+    /// The longest.
+    pub longest: Option<Duration>,
 }
 
 /// One pod.
@@ -55,6 +80,8 @@ pub struct ContainerView {
     pub effective_cpus: String,
     /// NUMA nodes that the kernel lets it use now, in list form.
     pub effective_mems: String,
+    /// Why it does not run as was ordered; `None`: it does.
+    pub mispinned: Option<String>,
 }
 
 /// Memory of one type from a set of NUMA nodes.

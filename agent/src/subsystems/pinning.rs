@@ -5,22 +5,24 @@
 //! profile. Containers are taken in the order in which their cgroups were made (inode numbers of kernfs rise), so two
 //! agents would decide alike.
 
+mod apply;
 mod decide;
 pub mod desk;
 mod facts;
+mod lookout;
 mod placement_record;
 mod planning;
+mod readback;
 mod step;
+mod survey;
 mod transition;
 mod view;
+mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error as _;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::errno::Errno;
 use tokio::sync::{Notify, watch};
 use trimtab_domain::cgroup::Version;
 use trimtab_domain::cgroup::tree::PodTree;
@@ -28,12 +30,15 @@ use trimtab_domain::plan::Plan;
 use trimtab_domain::record::Record;
 use trimtab_domain::roster::join::{Joined, Sources, join};
 use trimtab_domain::spec::{NodeSpec, ResourceManagersSpec};
-use trimtab_domain::workload::QosClass;
+use trimtab_domain::workload::{ContainerId, QosClass};
 
 use self::decide::Decision;
 use self::desk::{Desk, DeskView};
 pub use self::facts::Observed;
-pub use self::step::{FileWrite, PinStep};
+use self::lookout::Lookout;
+use self::planning::Limits;
+pub use self::step::{Expected, FileWrite, FirstPin, PinStep};
+pub use self::writers::{Via, Writers};
 use crate::ports::cgroups::{CgroupError, CgroupTree};
 use crate::ports::kubelet::KubeletSource;
 use crate::ports::machine::MachineSource;
@@ -75,6 +80,7 @@ pub struct Pinning {
     ports: PinningPorts,
     view: watch::Sender<Arc<NodeView>>,
     desk: Arc<Desk>,
+    lookout: Lookout,
 }
 
 impl Pinning {
@@ -82,7 +88,7 @@ impl Pinning {
     #[must_use]
     pub fn new(ports: PinningPorts) -> (Self, watch::Receiver<Arc<NodeView>>) {
         let (view, receiver) = watch::channel(Arc::new(NodeView::default()));
-        (Self { ports, view, desk: Arc::default() }, receiver)
+        (Self { ports, view, desk: Arc::default(), lookout: Lookout::default() }, receiver)
     }
 
     /// What answers a container runtime in the name of this subsystem.
@@ -159,7 +165,7 @@ impl Subsystem for Pinning {
 
     async fn observe(&self, desired: &Self::Desired) -> Result<Observed, Error> {
         let ports = &self.ports;
-        let tree = match ports.tree.pods() {
+        let mut tree = match ports.tree.pods() {
             Ok(tree) => tree,
             // Without the controller there is nothing to pin; that matters only if somebody wants it.
             Err(CgroupError::NoCpuset) if desired.is_none() => None,
@@ -175,6 +181,17 @@ impl Subsystem for Pinning {
                 .read_strays(tree.as_ref(), &records)
                 .map_err(|error| Error::transient("cannot look after recorded cgroups", error))?,
         };
+        let lifted = tree.as_mut().map(|tree| survey::remember_bounds(tree, &records)).unwrap_or_default();
+        let wanted = tree.is_some() && (desired.is_some() || !records.is_empty());
+        let listing = if wanted { self.ask_runtime().await } else { None };
+        let writers = if wanted { self.find_writers(listing.as_ref()).await } else { Writers::default() };
+        let newcomers = self.lookout.saw_containers(tree.iter().flat_map(container_ids), |id| {
+            let listed = listing.iter().flat_map(|listing| &listing.containers).find(|container| container.id == *id);
+            listed.map(|container| container.created_at_ns).filter(|created| *created > 0)
+        });
+        if let Some(listing) = listing {
+            self.desk.listed(listing);
+        }
         self.desk.follow_settings(desired.as_ref());
         let mut observed = Observed {
             tree,
@@ -186,8 +203,14 @@ impl Subsystem for Pinning {
             joined: Joined::default(),
             records,
             strays,
+            writers,
+            lifted,
+            threads: BTreeMap::new(),
+            newcomers,
+            late: self.lookout.late(),
         };
         let decision = self.settle(desired.as_ref(), &mut observed, &names);
+        observed.threads = self.look_at_threads(&decision, &observed);
         let view = view::view(&decision, &observed);
         self.view.send_if_modified(|last| {
             let changed = **last != view;
@@ -200,7 +223,7 @@ impl Subsystem for Pinning {
     }
 
     fn plan(desired: &Self::Desired, observed: &Observed) -> Plan<PinStep> {
-        planning::plan(&decide::decide(desired.as_ref(), observed), observed)
+        planning::plan(&decide::decide(desired.as_ref(), observed), observed, Limits::of(desired.as_ref()))
     }
 
     async fn apply(&self, step: &PinStep) -> Result<(), Error> {
@@ -210,17 +233,13 @@ impl Subsystem for Pinning {
                 .ledger
                 .commit(Self::NAME, changes)
                 .map_err(|error| Error::transient("cannot remember the cgroups", error)),
-            PinStep::Write(write) => {
-                let tree = &self.ports.tree;
-                let mut written = tree.write(&write.path, write.file, &write.new);
-                if let (Err(error), Some(instead)) = (&written, &write.when_populated)
-                    && is_refused_as_populated(error)
-                {
-                    written = tree.write(&write.path, write.file, instead);
-                }
-                written.map(|_| ()).map_err(|error| Error::transient(format!("cannot make {step}"), error))
-            }
+            PinStep::Write(write) => self.write(write).await,
+            PinStep::Verify(expected) => self.verify(expected),
         }
+    }
+
+    fn forget_rejections(&self) {
+        self.lookout.forget();
     }
 
     fn objects(desired: &Self::Desired, observed: &Observed) -> Vec<ObjectReport> {
@@ -262,8 +281,6 @@ impl Subsystem for Pinning {
     }
 }
 
-/// ENOSPC: an empty list while processes run in the cgroup.
-fn is_refused_as_populated(error: &CgroupError) -> bool {
-    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    source.is_some_and(|source| source.raw_os_error() == Some(Errno::ENOSPC as i32))
+fn container_ids(tree: &PodTree) -> impl Iterator<Item = &ContainerId> {
+    tree.pods.iter().flat_map(|pod| &pod.containers).map(|container| &container.id)
 }

@@ -18,10 +18,12 @@ struct Pods {
     agent: Pinning,
     pinned: String,
     shared: String,
+    /// Whether bounds of CPU time are lifted.
+    lift: bool,
 }
 
 impl Pods {
-    fn new(version: Version, driver: CgroupDriver) -> Self {
+    fn new(version: Version, driver: CgroupDriver, lift: bool) -> Self {
         let node = FakeCgroups::new(version, driver, Shape { nodes: 2, cores_per_node: 2, threads: 2 });
         let pinned = node.simple(QosClass::Guaranteed, "11111111-1111", Ask::cpus(2));
         let shared = node.simple(QosClass::Burstable, "22222222-2222", Ask::cpus(1));
@@ -30,7 +32,7 @@ impl Pods {
             // The kernel takes no empty list while processes run; what comes instead is shown elsewhere.
             node.stop_processes();
         }
-        Self { agent: agent(&node), node, pinned, shared }
+        Self { agent: agent(&node), node, pinned, shared, lift }
     }
 }
 
@@ -43,11 +45,13 @@ impl Fixture for Pods {
     }
 
     fn spec(&self) -> NodeSpec {
-        static_cpus("0")
+        let mut spec = static_cpus("0");
+        spec.resource_managers.as_mut().unwrap().extensions.lift_cpu_quota = Some(self.lift);
+        spec
     }
 
     fn state(&self) -> Self::State {
-        (self.node.cpusets(), self.node.ledger.snapshot())
+        (self.node.controls(), self.node.ledger.snapshot())
     }
 
     fn attempts(&self) -> Option<usize> {
@@ -60,6 +64,10 @@ impl Fixture for Pods {
     }
 
     fn break_one(&self) -> Option<String> {
+        if self.lift {
+            // A bound is not lifted before the pin, so here a broken pin leaves more than itself: proven elsewhere.
+            return None;
+        }
         self.node.host.fail_writes(self.node.cpuset_file(&self.pinned, "cpuset.cpus"), Errno::EIO, usize::MAX);
         Some(format!("{}/cpuset.cpus", self.pinned))
     }
@@ -71,12 +79,16 @@ impl Fixture for Pods {
 
 #[tokio::test]
 async fn five_laws_on_version_1() {
-    prove_five_laws(|| Pods::new(Version::V1, CgroupDriver::Cgroupfs)).await;
-    prove_five_laws(|| Pods::new(Version::V1, CgroupDriver::Systemd)).await;
+    for lift in [false, true] {
+        prove_five_laws(|| Pods::new(Version::V1, CgroupDriver::Cgroupfs, lift)).await;
+        prove_five_laws(|| Pods::new(Version::V1, CgroupDriver::Systemd, lift)).await;
+    }
 }
 
 #[tokio::test]
 async fn five_laws_on_version_2() {
-    prove_five_laws(|| Pods::new(Version::V2, CgroupDriver::Systemd)).await;
-    prove_five_laws(|| Pods::new(Version::V2, CgroupDriver::Cgroupfs)).await;
+    for lift in [false, true] {
+        prove_five_laws(|| Pods::new(Version::V2, CgroupDriver::Systemd, lift)).await;
+        prove_five_laws(|| Pods::new(Version::V2, CgroupDriver::Cgroupfs, lift)).await;
+    }
 }

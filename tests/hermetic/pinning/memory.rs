@@ -7,6 +7,7 @@ use trimtab::subsystems::pinning::Pinning;
 use trimtab_domain::cgroup::Version;
 use trimtab_domain::plan::Cause;
 use trimtab_domain::spec::cgroup::CgroupDriver;
+use trimtab_domain::spec::resource_managers::ManagerExtensionsSpec;
 use trimtab_domain::spec::resource_managers::ReservedMemory;
 use trimtab_domain::spec::{NodeSpec, ResourceManagersSpec};
 use trimtab_domain::workload::QosClass;
@@ -36,6 +37,8 @@ fn both(topology: &str) -> NodeSpec {
         ],
         // The kubelet adds 100Mi for its default eviction threshold.
         system_reserved: amounts("1948Mi"),
+        // The fake's containers run, and version 2 would move their pages.
+        extensions: ManagerExtensionsSpec { migrate_memory: true, ..ManagerExtensionsSpec::default() },
         ..ResourceManagersSpec::default()
     };
     NodeSpec { resource_managers: Some(managers), ..NodeSpec::default() }

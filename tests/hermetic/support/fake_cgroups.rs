@@ -182,6 +182,16 @@ impl FakeCgroups {
         contents
     }
 
+    /// The same with the bounds of CPU time.
+    pub(crate) fn controls(&self) -> Contents {
+        let mut contents = self.host.snapshot();
+        contents.retain(|path, _| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("cpuset.") || name == "cpu.max" || name == "cpu.cfs_quota_us"
+        });
+        contents
+    }
+
     fn uid_of(&self, pod: &str, qos: QosClass) -> String {
         let layout = CgroupRoot::default().layout(self.driver).unwrap();
         layout.parse_pod(qos, pod.rsplit('/').next().unwrap()).unwrap().0

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use trimtab::metrics::Metrics;
-use trimtab::reconcile::node_view::{ContainerView, MachineView, MemoryBlock, NodeView, PodView};
+use trimtab::reconcile::node_view::{ContainerView, LatePins, MachineView, MemoryBlock, NodeView, PodView};
 use trimtab::reconcile::report::{NodeReport, ProfileReport, State, SubsystemReport};
 use trimtab::serve::{self, ServeConfig, ServeError, ServeHandle, ServeState};
 use trimtab_domain::workload::{ContainerId, PodUid, QosClass};
@@ -144,6 +144,7 @@ pub(crate) fn container(name: &str, exclusive_cpus: &[u32], memory: Vec<MemoryBl
         memory,
         effective_cpus: "0-3".into(),
         effective_mems: "0".into(),
+        mispinned: None,
     }
 }
 
@@ -176,5 +177,6 @@ pub(crate) fn two_pods() -> NodeView {
         shared_cpus: vec![1],
         reserved_cpus: vec![0],
         observe_only: None,
+        late_pins: LatePins::default(),
     }
 }

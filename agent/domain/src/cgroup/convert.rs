@@ -247,6 +247,16 @@ impl CpuControl {
         Some(u64::try_from(milli).unwrap_or(u64::MAX))
     }
 
+    /// True if the share of time is what a request of so many thousandths is given; false where there is none.
+    #[must_use]
+    pub fn fits_request(&self, milli: u64) -> bool {
+        match self.weight {
+            Some(Weight::Shares(shares)) => shares == milli_to_shares(milli),
+            Some(Weight::Weight(weight)) => fits(weight, milli),
+            None => false,
+        }
+    }
+
     /// True if the container asks for no CPU time and has no bound: so is every sandbox, and every container of a
     /// BestEffort pod.
     #[must_use]
@@ -258,11 +268,14 @@ impl CpuControl {
 
 /// True if the weight belongs to a request just below `milli`, which systemd rounded up when it wrote the quota again.
 fn rounded_up(weight: u64, milli: u64) -> bool {
-    let fits = |milli: u64| {
-        let shares = milli_to_shares(milli);
-        weight == shares_to_weight_old(shares) || weight == shares_to_weight_new(shares)
-    };
-    !fits(milli) && (1..SYSTEMD_QUOTA_STEP_MILLI).any(|less| milli.checked_sub(less).is_some_and(fits))
+    let below = |less| milli.checked_sub(less).is_some_and(|milli| fits(weight, milli));
+    !fits(weight, milli) && (1..SYSTEMD_QUOTA_STEP_MILLI).any(below)
+}
+
+/// True if one of the two formulas gives a request this weight.
+fn fits(weight: u64, milli: u64) -> bool {
+    let shares = milli_to_shares(milli);
+    weight == shares_to_weight_old(shares) || weight == shares_to_weight_new(shares)
 }
 
 #[cfg(test)]

@@ -183,6 +183,18 @@ fn to_placements(view: &NodeView) -> wire::ListPlacementsResponse {
         shared_cpus: view.shared_cpus.clone(),
         reserved_cpus: view.reserved_cpus.clone(),
         observe_only: view.observe_only.clone(),
+        late_at_start: Some(to_lateness(&view.late_pins.at_start)),
+        late_later: Some(to_lateness(&view.late_pins.later)),
+    }
+}
+
+fn to_lateness(lateness: &node_view::Lateness) -> wire::Lateness {
+    // The agent has not run for so long that a duration would not fit.
+    let to_wire = |duration: std::time::Duration| duration.try_into().ok();
+    wire::Lateness {
+        count: lateness.count,
+        last: lateness.last.and_then(to_wire),
+        longest: lateness.longest.and_then(to_wire),
     }
 }
 
@@ -209,6 +221,7 @@ fn to_container(container: &node_view::ContainerView) -> wire::Container {
         memory: container.memory.iter().map(to_block).collect(),
         effective_cpus: container.effective_cpus.clone(),
         effective_mems: container.effective_mems.clone(),
+        mispinned: container.mispinned.clone(),
     }
 }
 

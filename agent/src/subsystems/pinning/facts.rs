@@ -1,17 +1,22 @@
 //! Everything that one pass over the pods reads, and small questions to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trimtab_domain::cgroup::tree::{ContainerCgroup, Cpuset, PodCgroup, PodTree};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::record::Record;
 use trimtab_domain::roster::join::Joined;
 use trimtab_domain::roster::{ContainerState, Roster, SandboxId};
+use trimtab_domain::workload::ContainerId;
 
 use super::desk::DeskView;
+use super::step::FirstPin;
+use super::writers::Writers;
 use crate::ports::kubelet::{KubeletSettings, KubeletState};
 use crate::ports::machine::Hardware;
 use crate::ports::names::{ContainerName, Names, PodName};
+use crate::ports::threads::ThreadMasks;
+use crate::reconcile::node_view::LatePins;
 
 /// File with the CPUs of a cgroup.
 pub(super) const CPUS: &str = "cpuset.cpus";
@@ -39,6 +44,16 @@ pub struct Observed {
     pub records: BTreeMap<String, Record>,
     /// Recorded files that are not in the tree of pods: gone (`None`), or elsewhere with this text.
     pub strays: BTreeMap<String, Option<String>>,
+    /// Who answers for a write.
+    pub writers: Writers,
+    /// Containers whose bound of CPU time is lifted; the tree shows what it was before.
+    pub lifted: BTreeSet<String>,
+    /// Threads of containers with CPUs of their own, as far as they were looked at since their CPUs were written.
+    pub threads: BTreeMap<ContainerId, ThreadMasks>,
+    /// Containers that came since the agent looked last.
+    pub newcomers: BTreeMap<ContainerId, FirstPin>,
+    /// How late containers were pinned so far.
+    pub late: LatePins,
 }
 
 impl Observed {

@@ -1,10 +1,12 @@
 //! From the decision to the writes: what is ordered, what is given back, in which order.
 //!
 //! Stages: remember; widen the directories of pods; shrink the shared containers; move those that share nothing with
-//! their new set; pin; grow and give back; narrow the directories again; forget.
+//! their new set; read back; pin; read back; grow and give back; narrow the directories again; lift and give back the
+//! bounds of CPU time; forget.
 
 mod containers;
 mod directories;
+mod quota;
 mod restore;
 
 use std::collections::BTreeMap;
@@ -14,11 +16,14 @@ use trimtab_domain::cgroup::tree::{Cpuset, PodTree};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::plan::{Cause, Finding, Plan, Refusal, Severity, Stage};
 use trimtab_domain::record::{LedgerChange, Original, Record};
+use trimtab_domain::spec::ResourceManagersSpec;
 
 use super::decide::{Decision, Rule};
 use super::facts::{self, CPUS, MEMS, Observed, file_object};
 use super::placement_record;
-use super::step::{FileWrite, PinStep};
+use super::readback;
+use super::step::{Expected, FileWrite, PinStep};
+use super::writers::Via;
 
 /// When a write is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,16 +33,42 @@ enum When {
     WidenPods,
     Shrink,
     Move,
+    ReadShrunk,
     Pin,
+    ReadPinned,
     Grow,
     NarrowPods,
     NarrowClasses,
     NarrowRoot,
+    // Last, so that a bound that cannot be changed keeps nobody from its CPUs.
+    LiftPods,
+    LiftContainers,
+    BoundContainers,
+    BoundPods,
+}
+
+/// What the profile says of how far the agent goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Containers with exclusive CPUs have no bound of CPU time.
+    pub(super) lift_quota: bool,
+    /// Memory nodes of running containers are changed although their pages move.
+    pub(super) migrate_memory: bool,
+}
+
+impl Limits {
+    /// As the profile says; without a section nothing goes far.
+    pub(super) fn of(spec: Option<&ResourceManagersSpec>) -> Self {
+        Self {
+            lift_quota: spec.is_some_and(ResourceManagersSpec::lifts_cpu_quota),
+            migrate_memory: spec.is_some_and(|spec| spec.extensions.migrate_memory),
+        }
+    }
 }
 
 /// Makes the plan of a pass.
-pub(super) fn plan(decision: &Decision, observed: &Observed) -> Plan<PinStep> {
-    let mut planner = Planner::new(decision, observed);
+pub(super) fn plan(decision: &Decision, observed: &Observed, limits: Limits) -> Plan<PinStep> {
+    let mut planner = Planner::new(decision, observed, limits);
     planner.plan.refusals.clone_from(&decision.refusals);
     planner.plan.findings.clone_from(&decision.findings);
     if (decision.cpus, decision.mems) == (Rule::LeaveAlone, Rule::LeaveAlone) {
@@ -54,6 +85,7 @@ pub(super) fn plan(decision: &Decision, observed: &Observed) -> Plan<PinStep> {
 struct Planner<'a> {
     decision: &'a Decision,
     observed: &'a Observed,
+    limits: Limits,
     /// True if an empty text means "as the cgroup above" (version 2); on version 1 it means "nothing".
     inherits: bool,
     usable: [(&'static str, CpuSet); 2],
@@ -62,20 +94,24 @@ struct Planner<'a> {
     before: Vec<LedgerChange>,
     after: Vec<LedgerChange>,
     stages: BTreeMap<When, Stage<PinStep>>,
+    /// What is read back after others were asked to write it.
+    expected: BTreeMap<When, Vec<Expected>>,
     plan: Plan<PinStep>,
 }
 
 impl<'a> Planner<'a> {
-    fn new(decision: &'a Decision, observed: &'a Observed) -> Self {
+    fn new(decision: &'a Decision, observed: &'a Observed, limits: Limits) -> Self {
         Self {
             decision,
             observed,
+            limits,
             inherits: observed.tree.as_ref().is_none_or(|tree| tree.version == Version::V2),
             usable: [(CPUS, observed.usable_cpus()), (MEMS, observed.usable_mems())],
             texts: BTreeMap::new(),
             before: Vec::new(),
             after: Vec::new(),
             stages: BTreeMap::new(),
+            expected: BTreeMap::new(),
             plan: Plan::default(),
         }
     }
@@ -109,8 +145,12 @@ impl<'a> Planner<'a> {
             for container in &pod.containers {
                 let is_real = real.contains(&container.cpuset.path.as_str());
                 self.plan_container(pod, container, is_real);
+                if is_real {
+                    self.plan.findings.extend(readback::findings(self.decision, self.observed, pod, container));
+                }
             }
         }
+        self.plan_quotas(tree);
         if self.decision.cpus == Rule::Enforce && self.decision.shared.is_empty() {
             self.plan.findings.push(Finding {
                 severity: Severity::Error,
@@ -161,6 +201,9 @@ impl<'a> Planner<'a> {
             old,
             new: new.to_owned(),
             when_populated: None,
+            via: Via::File,
+            grows_at: None,
+            first_pin: None,
         })
     }
 
@@ -194,6 +237,9 @@ impl<'a> Planner<'a> {
 
     fn finish(mut self) -> Plan<PinStep> {
         self.plan_holdings();
+        for (when, expected) in std::mem::take(&mut self.expected) {
+            self.push(when, vec![PinStep::Verify(expected)]);
+        }
         let ledger = |changes: Vec<LedgerChange>| {
             let mut stage = Stage::default();
             if !changes.is_empty() {

@@ -11,6 +11,7 @@ use trimtab_domain::workload::{PodUid, QosClass, ResourceName};
 use super::decide::{self, Decision, Rule};
 use super::facts::{self, CPUS, MEMS, Observed};
 use super::placement_record::Holding;
+use super::readback;
 use crate::reconcile::node_view::{ContainerView, MemoryBlock, NodeView, PodView};
 use crate::reconcile::report::ObjectReport;
 
@@ -63,6 +64,11 @@ impl<'a> Holdings<'a> {
         blocks.collect()
     }
 
+    fn mispinned(&self, pod: &PodCgroup, container: &ContainerCgroup) -> Option<String> {
+        let clauses = readback::discrepancies(self.decision, self.observed, pod, container);
+        (!clauses.is_empty()).then(|| clauses.join("; "))
+    }
+
     fn holding(&self, container: &ContainerCgroup) -> Option<&Holding> {
         self.decision.holdings.get(&container.cpuset.path)
     }
@@ -96,6 +102,7 @@ pub(super) fn view(decision: &Decision, observed: &Observed) -> NodeView {
         shared_cpus: shared_cpus(decision, &holdings).iter().collect(),
         reserved_cpus: cpus.map(|managers| managers.reserved_cpus().iter().collect()).unwrap_or_default(),
         observe_only: decision.observe_only.clone(),
+        late_pins: observed.late,
     }
 }
 
@@ -113,6 +120,7 @@ fn pod_view(pod: &PodCgroup, holdings: &Holdings<'_>) -> PodView {
             memory: if pod.qos == QosClass::Guaranteed { holdings.memory(pod, container) } else { Vec::new() },
             effective_cpus: facts::effective(&container.cpuset, CPUS).unwrap_or_default().to_string(),
             effective_mems: facts::effective(&container.cpuset, MEMS).unwrap_or_default().to_string(),
+            mispinned: holdings.mispinned(pod, container),
         })
         .collect();
     let linked = pod.containers.iter().find_map(|container| observed.names.containers.get(&container.id));
@@ -179,6 +187,7 @@ pub(super) fn objects(decision: &Decision, observed: &Observed) -> Vec<ObjectRep
                 ("cgroup", container.cpuset.path.clone()),
             ];
             attributes.extend(facts::effective(&container.cpuset, MEMS).map(|mems| ("mems", mems.to_string())));
+            attributes.extend(holdings.mispinned(pod, container).map(|reason| ("mispinned", reason)));
             ObjectReport {
                 object: observed.display_name(pod, container),
                 desired,

@@ -1,5 +1,6 @@
 //! The files of one container, with the cgroups inside it.
 
+use trimtab_domain::cgroup::Version;
 use trimtab_domain::cgroup::tree::{ContainerCgroup, Cpuset, PodCgroup};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
@@ -9,8 +10,9 @@ use super::restore::Way;
 use super::{Planner, When};
 use crate::subsystems::pinning::decide::Rule;
 use crate::subsystems::pinning::facts::{self, CPUS, MEMS, file_object};
-use crate::subsystems::pinning::step::PinStep;
+use crate::subsystems::pinning::step::{Expected, PinStep};
 use crate::subsystems::pinning::transition::{self, Move};
+use crate::subsystems::pinning::writers::Via;
 
 /// What becomes of a text that somebody else wrote.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,12 +101,12 @@ impl Planner<'_> {
         let configured = facts::configured_set(cpuset, file);
         let inherits = text.is_empty() && self.inherits;
         let ordered = set.to_string();
+        if file == MEMS && self.would_move_pages(&effective, set) {
+            return self.report_pages(pod, container, (set, &effective));
+        }
         if configured.as_ref() == Some(set) || (inherits && effective == *set) {
             if self.record(cpuset, file).is_some() {
                 self.promise(&object, text, &ordered);
-            }
-            if effective != *set {
-                self.report_mispinned(pod, container, (file, set, &effective));
             }
             return;
         }
@@ -140,7 +142,39 @@ impl Planner<'_> {
             moves.push(Move { item: inner, old: now, new: target });
         }
         let chain = self.chain(&moves, file);
+        let chain = chain.into_iter().map(|step| self.by_its_writer(container, step, when)).collect();
         self.push(when, chain);
+    }
+
+    /// Gives the write to a container's own cgroup to the safest writer, and has it read back.
+    fn by_its_writer(&mut self, container: &ContainerCgroup, step: PinStep, when: When) -> PinStep {
+        let PinStep::Write(mut write) = step else { return step };
+        let Some(tree) = self.observed.tree.as_ref().filter(|_| write.path == container.cpuset.path) else {
+            return PinStep::Write(write);
+        };
+        write.via = self.observed.writers.for_container(tree, container);
+        if when != When::Shrink {
+            write.grows_at = Some(self.decision.version);
+        }
+        if when == When::Pin && write.file == CPUS && self.record(&container.cpuset, CPUS).is_none() {
+            write.first_pin = self.observed.newcomers.get(&container.id).copied();
+        }
+        let read_back = match when {
+            When::Shrink | When::Move => Some(When::ReadShrunk),
+            When::Pin => Some(When::ReadPinned),
+            _ => None,
+        };
+        if let (Some(at), false, Ok(within)) = (read_back, write.via == Via::File, CpuSet::parse(&write.new)) {
+            let file = effective_file(tree.version, write.file == CPUS);
+            self.expected.entry(at).or_default().push(Expected { path: write.path.clone(), file, within });
+        }
+        PinStep::Write(write)
+    }
+
+    /// True if version 2 would move pages of processes that run (cgroup-v2.rst, "cpuset.mems"), and nobody asked for
+    /// that. A wider set moves none.
+    fn would_move_pages(&self, effective: &CpuSet, set: &CpuSet) -> bool {
+        self.inherits && !self.limits.migrate_memory && !effective.is_subset(set)
     }
 
     fn chain(&mut self, moves: &[Move<&Cpuset>], file: &'static str) -> Vec<PinStep> {
@@ -184,6 +218,7 @@ impl Planner<'_> {
         moves.retain(|step| !emptied(step));
         let mut chain = self.chain_back(&moves, file, &inherited);
         chain.extend(last.into_iter().map(|cpuset| self.write_back(cpuset, file, "", &inherited)));
+        let chain = chain.into_iter().map(|step| self.by_its_writer(container, step, When::Grow)).collect();
         self.push(When::Grow, chain);
     }
 
@@ -208,29 +243,16 @@ impl Planner<'_> {
         });
     }
 
-    fn report_mispinned(
-        &mut self,
-        pod: &PodCgroup,
-        container: &ContainerCgroup,
-        (file, set, effective): (&str, &CpuSet, &CpuSet),
-    ) {
-        let offline = set.intersection(&self.observed.hardware.offline);
-        let above = facts::effective(&pod.cpuset, file).unwrap_or_default();
-        let reason = if file == CPUS && !offline.is_empty() {
-            format!("CPUs {offline} are offline")
-        } else if !set.is_subset(&above) {
-            format!("the cgroup of its pod grants only {above}")
-        } else {
-            "the kernel grants something else, for instance because of a cpuset partition beside it".into()
-        };
+    fn report_pages(&mut self, pod: &PodCgroup, container: &ContainerCgroup, (set, effective): (&CpuSet, &CpuSet)) {
         self.plan.findings.push(Finding {
-            severity: Severity::Warning,
-            code: "mispinned",
+            severity: Severity::Info,
+            code: "memory-not-moved",
             object: self.observed.display_name(pod, container),
-            message: format!("{file} is set to {set}, and {effective} is in force: {reason}"),
-            remedy:
-                "remove what narrows the cgroups above (AllowedCPUs= of a slice, a partition), or bring the CPUs online"
-                    .into(),
+            message: format!(
+                "its memory belongs on NUMA nodes {set} and may be on {effective}: it runs, and the kernel would move its \
+                 pages"
+            ),
+            remedy: "start it again, or set resourceManagers.extensions.migrateMemory".into(),
         });
     }
 }
@@ -240,5 +262,15 @@ fn original_set(record: &Record) -> CpuSet {
     match &record.original {
         Original::Value(text) => CpuSet::parse(text).unwrap_or_default(),
         Original::Absent | Original::Unknown => CpuSet::new(),
+    }
+}
+
+/// The file that shows what is in force of a set (cgroup-v2.rst; `kernel/cgroup/cpuset-v1.c`).
+const fn effective_file(version: Version, is_cpus: bool) -> &'static str {
+    match (version, is_cpus) {
+        (Version::V1, true) => "cpuset.effective_cpus",
+        (Version::V1, false) => "cpuset.effective_mems",
+        (Version::V2, true) => "cpuset.cpus.effective",
+        (Version::V2, false) => "cpuset.mems.effective",
     }
 }

@@ -8,6 +8,7 @@ use trimtab_domain::record::{LedgerChange, Original, Record};
 use super::{Planner, When};
 use crate::subsystems::pinning::facts::{self, CPUS, MEMS, file_object};
 use crate::subsystems::pinning::step::{FileWrite, PinStep};
+use crate::subsystems::pinning::writers::QUOTA;
 
 /// How a recorded file goes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,14 @@ fn way(record: &Record, now: Option<&str>, inherited: Option<&CpuSet>) -> Way {
         _ => false,
     };
     if ours { Way::Write(was.clone()) } else { Way::Keep }
+}
+
+/// The same for a bound of CPU time: one that is not lifted any more is somebody else's.
+fn bound_way(record: &Record, now: &str) -> Way {
+    match &record.original {
+        Original::Value(was) if now == record.ordered => Way::Write(was.clone()),
+        _ => Way::Forget,
+    }
 }
 
 impl Planner<'_> {
@@ -87,7 +96,7 @@ impl Planner<'_> {
                 repair: false,
                 ..write
             }),
-            PinStep::Ledger(_) => step,
+            PinStep::Ledger(_) | PinStep::Verify(_) => step,
         }
     }
 
@@ -110,13 +119,14 @@ impl Planner<'_> {
 
     /// A recorded file outside the tree of pods, for instance of the driver that was in use before.
     pub(super) fn restore_stray(&mut self, record: &Record, now: &str) {
-        let named = [CPUS, MEMS].into_iter().find_map(|file| {
+        let named = [CPUS, MEMS].into_iter().chain(QUOTA).find_map(|file| {
             let path = record.object.strip_suffix(file)?.strip_suffix('/')?;
             Some((path.to_owned(), file))
         });
         let Some((path, file)) = named else { return self.forget(&record.object) };
         let all = self.usable(file);
-        match self.way(record, Some(now), &all) {
+        let way = if QUOTA.contains(&file) { bound_way(record, now) } else { self.way(record, Some(now), &all) };
+        match way {
             Way::Forget => self.forget(&record.object),
             Way::Keep => self.refuse_restore(record),
             Way::Write(text) => {

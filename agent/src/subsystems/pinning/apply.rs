@@ -1,0 +1,153 @@
+//! Carries steps out: each write by its writer. Nothing is decided here, except to leave undone what has become unsafe.
+
+use std::error::Error as _;
+use std::io;
+
+use nix::errno::Errno;
+use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::workload::ContainerId;
+
+use super::Pinning;
+use super::step::{Expected, FileWrite};
+use super::writers::{self, Via};
+use crate::ports::cgroups::CgroupError;
+use crate::ports::runtime::RuntimeError;
+use crate::ports::units::UnitError;
+use crate::reconcile::Error;
+
+/// A step that was not made, because it would have taken what somebody else has by now.
+#[derive(Debug, thiserror::Error)]
+enum Withheld {
+    /// The placements are not those of the plan any more.
+    #[error("a container came or went since this was planned; the next pass plans anew")]
+    Outdated,
+    /// A cgroup still has what it was to leave.
+    #[error("{path} still has {left} in {file}; what it was to leave is given to nobody until it is gone")]
+    StillThere {
+        /// The cgroup.
+        path: String,
+        /// The file.
+        file: &'static str,
+        /// What it was to leave.
+        left: CpuSet,
+    },
+    /// The file shows no list.
+    #[error("{path}/{file} holds {text:?}, which is no list")]
+    NoList {
+        /// The cgroup.
+        path: String,
+        /// The file.
+        file: &'static str,
+        /// Its text.
+        text: String,
+    },
+}
+
+impl Pinning {
+    /// Makes one write.
+    pub(super) async fn write(&self, write: &FileWrite) -> Result<(), Error> {
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+            Error::transient(
+                format!("cannot make {}: {} -> {}", write.object, shown(&write.old), shown(&write.new)),
+                error,
+            )
+        };
+        if write.grows_at.is_some_and(|version| version != self.desk.version()) {
+            // No failure: the next plan knows better.
+            return Err(Error::refused(format!("not done: {}", write.object), Withheld::Outdated));
+        }
+        match &write.via {
+            Via::File => self.write_file(write).map_err(|error| failed(error.into()))?,
+            Via::Runtime(id) => match self.tell_runtime(id, write).await {
+                Ok(()) => {}
+                Err(error) => {
+                    if matches!(error, RuntimeError::Refused { .. }) {
+                        self.lookout.runtime_refused(id);
+                    }
+                    return Err(failed(error.into()));
+                }
+            },
+            Via::Unit(unit) => {
+                if let Err(error) = self.tell_systemd(unit, write).await {
+                    self.lookout.units_refused();
+                    return Err(failed(error.into()));
+                }
+                self.write_file(write).map_err(|error| failed(error.into()))?;
+            }
+        }
+        self.lookout.written(write);
+        Ok(())
+    }
+
+    fn write_file(&self, write: &FileWrite) -> Result<(), CgroupError> {
+        let tree = &self.ports.tree;
+        let mut written = tree.write(&write.path, write.file, &write.new);
+        if let (Err(error), Some(instead)) = (&written, &write.when_populated)
+            && is_refused_as_populated(error)
+        {
+            written = tree.write(&write.path, write.file, instead);
+        }
+        written.map(drop)
+    }
+
+    /// A container that is gone needs no change.
+    async fn tell_runtime(&self, id: &ContainerId, write: &FileWrite) -> Result<(), RuntimeError> {
+        const METHOD: &str = "UpdateContainerResources";
+        // An empty list cannot be told to a runtime: it would be taken for "unchanged".
+        let text = write.when_populated.as_ref().filter(|_| write.new.is_empty()).unwrap_or(&write.new);
+        let change = writers::as_resources(write.file, text);
+        let (Some(runtime), Some(change)) = (&self.ports.runtime, change) else {
+            let detail = format!("{:?} cannot be told for {}", write.new, write.file);
+            return Err(RuntimeError::Refused { method: METHOD, detail });
+        };
+        if let Some(cpus) = &change.cpus {
+            self.desk.announce(id, cpus);
+        }
+        match runtime.update(id, &change).await {
+            Err(RuntimeError::Gone(_)) => Ok(()),
+            told => told,
+        }
+    }
+
+    /// A unit that is gone needs no property.
+    async fn tell_systemd(&self, unit: &str, write: &FileWrite) -> Result<(), UnitError> {
+        const METHOD: &str = "SetUnitProperties";
+        let (Some(units), Some(change)) = (&self.ports.units, writers::as_properties(write.file, &write.new)) else {
+            let detail = format!("{:?} cannot be told for {}", write.new, write.file);
+            return Err(UnitError::Refused { method: METHOD, unit: unit.to_owned(), detail });
+        };
+        match units.set(unit, &change).await {
+            Err(UnitError::Gone(_)) => Ok(()),
+            told => told,
+        }
+    }
+
+    /// Reads back that nobody has more than expected; a cgroup that is gone has nothing.
+    pub(super) fn verify(&self, expected: &[Expected]) -> Result<(), Error> {
+        for Expected { path, file, within } in expected {
+            let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+                Error::transient(format!("cannot go on after a change of {path}"), error)
+            };
+            let text = self.ports.tree.read(path, file).map_err(|error| failed(error.into()))?;
+            let Some(text) = text else { continue };
+            let Ok(now) = CpuSet::parse(&text) else {
+                return Err(failed(Withheld::NoList { path: path.clone(), file, text }.into()));
+            };
+            let left = now.difference(within);
+            if !left.is_empty() {
+                return Err(failed(Withheld::StillThere { path: path.clone(), file, left }.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shown(text: &str) -> &str {
+    if text.is_empty() { "(empty)" } else { text }
+}
+
+/// ENOSPC: an empty list while processes run in the cgroup.
+fn is_refused_as_populated(error: &CgroupError) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.raw_os_error() == Some(Errno::ENOSPC as i32))
+}

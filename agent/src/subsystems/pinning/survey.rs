@@ -1,0 +1,108 @@
+//! What is read besides the tree: who answers for a write, what containers asked for before their bound was lifted, where
+//! their threads may run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::debug;
+use trimtab_domain::cgroup::tree::{ContainerCgroup, PodTree};
+use trimtab_domain::cgroup::{Quota, Version, Weight, parse_cpu_max, parse_quota_v1};
+use trimtab_domain::record::{Original, Record};
+use trimtab_domain::workload::{ContainerId, QosClass};
+
+use super::Pinning;
+use super::decide::Decision;
+use super::facts::{self, CPUS, Observed, file_object};
+use super::writers::{Writers, quota_file};
+use crate::ports::runtime::RuntimeListing;
+use crate::ports::threads::ThreadMasks;
+
+impl Pinning {
+    /// Everything that the runtime runs; `None` if there is none, or it does not answer.
+    pub(super) async fn ask_runtime(&self) -> Option<RuntimeListing> {
+        match self.ports.runtime.as_ref()?.list().await {
+            Ok(listing) => Some(listing),
+            Err(error) => {
+                debug!(%error, "the runtime is not asked to write");
+                None
+            }
+        }
+    }
+
+    /// Who would write now.
+    pub(super) async fn find_writers(&self, listing: Option<&RuntimeListing>) -> Writers {
+        let known = listing.iter().flat_map(|listing| &listing.containers).map(|container| container.id.clone());
+        let units = match &self.ports.units {
+            Some(units) if !self.lookout.systemd_refuses() => units.answers().await,
+            _ => false,
+        };
+        Writers { runtime: self.lookout.without_refused(known.collect()), units }
+    }
+
+    /// The threads of containers with CPUs of their own, at a bounded rate.
+    pub(super) fn look_at_threads(
+        &self,
+        decision: &Decision,
+        observed: &Observed,
+    ) -> BTreeMap<ContainerId, ThreadMasks> {
+        if self.lookout.wants_threads() {
+            let pods = observed.tree.iter().flat_map(|tree| &tree.pods);
+            let owns = |container: &&ContainerCgroup| {
+                let holding = decision.holdings.get(&container.cpuset.path);
+                let placed = holding.is_some_and(|holding| holding.cpus.is_some());
+                placed && observed.records.contains_key(&file_object(&container.cpuset.path, CPUS))
+            };
+            let owners: Vec<&ContainerId> =
+                pods.flat_map(|pod| &pod.containers).filter(owns).map(|container| &container.id).collect();
+            if !owners.is_empty() {
+                self.lookout.saw_threads(self.ports.threads.masks(&owners));
+            }
+        }
+        self.lookout.masks()
+    }
+}
+
+/// Puts the bounds back into the picture that containers had before they were lifted, because they tell what was asked
+/// for; returns the cgroups whose bound is lifted.
+pub(super) fn remember_bounds(tree: &mut PodTree, records: &BTreeMap<String, Record>) -> BTreeSet<String> {
+    let mut lifted = BTreeSet::new();
+    let Some(version) = tree.cpu.as_ref().map(|cpu| cpu.version) else { return lifted };
+    let guaranteed = tree.pods.iter_mut().filter(|pod| pod.qos == QosClass::Guaranteed);
+    for container in guaranteed.flat_map(|pod| &mut pod.containers) {
+        let path = &container.cpuset.path;
+        let Some(now) = container.cpu.quota.filter(|quota| quota.quota_us.is_none()) else { continue };
+        let was = match records.get(&file_object(path, quota_file(version))).map(|record| &record.original) {
+            Some(Original::Value(was)) => parse(version, was, now.period_us),
+            _ => by_shape(container, now.period_us),
+        };
+        if was.is_some() {
+            lifted.insert(path.clone());
+            container.cpu.quota = was;
+        }
+    }
+    lifted
+}
+
+/// The bound that a container would have without us, if nobody remembers it: it has just as many CPUs as its share of
+/// time is worth. Version 1 tells requests by the share alone.
+fn by_shape(container: &ContainerCgroup, period_us: u64) -> Option<Quota> {
+    let count = u64::try_from(facts::configured_set(&container.cpuset, CPUS)?.len()).ok()?;
+    let by_weight = matches!(container.cpu.weight, Some(Weight::Weight(_)));
+    let shape = by_weight && count > 0 && container.cpu.fits_request(count * 1000);
+    shape.then_some(Quota { quota_us: Some(count.saturating_mul(period_us)), period_us })
+}
+
+fn parse(version: Version, text: &str, period_us: u64) -> Option<Quota> {
+    match version {
+        Version::V1 => parse_quota_v1(text, &period_us.to_string()).ok(),
+        Version::V2 => parse_cpu_max(text).ok(),
+    }
+}
+
+impl Observed {
+    /// The bound that a container was asked for, where a runtime told; `None`: it was asked for none, or nobody told.
+    pub(super) fn told_quota(&self, id: &ContainerId, period_us: u64) -> Option<Quota> {
+        let told = self.desk.roster.container(id)?.resources.as_ref()?;
+        let quota_us = u64::try_from(told.cpu_quota_us?).ok().filter(|quota| *quota > 0)?;
+        Some(Quota { quota_us: Some(quota_us), period_us: told.cpu_period_us.unwrap_or(period_us) })
+    }
+}
