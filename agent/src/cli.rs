@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 use crate::config::{ColorChoice, DEFAULT_SOCKET, LogFormat, NodeArgs, Output, RunArgs};
 /// Names of the subsystems, in the order in which they are reported.
-pub const SUBSYSTEMS: [&str; 5] = ["sysctl", "kernel", "cgroup", "pinning", "masquerade"];
+pub const SUBSYSTEMS: [&str; 6] = ["sysctl", "kernel", "cgroup", "pinning", "allocatable", "masquerade"];
 
 /// Exit codes, as `--help` lists them.
 pub mod exit {

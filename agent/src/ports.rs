@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod cgroups;
+pub mod hierarchies;
 pub mod kubelet;
 pub mod machine;
 pub mod masq_config;
@@ -9,6 +10,7 @@ pub mod modules;
 pub mod names;
 pub mod nri_stats;
 pub mod runtime;
+pub mod shown;
 pub mod threads;
 pub mod units;
 
@@ -80,6 +82,15 @@ pub trait HostFiles: Send + Sync + 'static {
     /// # Errors
     /// [`FileError`] with the path.
     fn inode(&self, _path: &Path) -> Result<Option<u64>, FileError> {
+        Ok(None)
+    }
+
+    /// Size in bytes of the file system that holds this file or directory; `None` if absent, or if this host cannot
+    /// tell.
+    ///
+    /// # Errors
+    /// [`FileError`] with the path.
+    fn storage_bytes(&self, _path: &Path) -> Result<Option<u64>, FileError> {
         Ok(None)
     }
 }

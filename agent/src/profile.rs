@@ -23,6 +23,7 @@
 
 mod cgroup;
 pub mod check;
+mod confinement;
 pub mod diagnostic;
 mod document;
 mod go_duration;

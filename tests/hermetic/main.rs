@@ -10,6 +10,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
 
+mod allocatable;
 mod authority;
 mod cgroup;
 mod docs;

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 use trimtab::adapters::profile_file::follow;
 use trimtab::profile::{MAX_BYTES, MAX_DEPTH, parse};
+use trimtab_domain::allocatable::interrupt::InterruptCpus;
 use trimtab_domain::cpu::IsolatedCpus;
 use trimtab_domain::spec::cgroup::CgroupDriver;
 use trimtab_domain::spec::sysctls::SysctlPolicy;
@@ -154,6 +155,12 @@ fn values_may_be_spelled_in_every_documented_way() {
     let switched =
         managers(&format!("{gate}, extensions: {{liftCPUQuota: false, migrateMemory: true, podAnnotations: true}}"));
     assert!(!switched.lifts_cpu_quota() && switched.extensions.migrate_memory && switched.extensions.pod_annotations);
+    let confined = "reservedSystemCPUs: '0', extensions: {confineSystem: [system.slice], interruptCPUs: Reserved}";
+    let confinement = managers(confined).confinement;
+    assert_eq!(
+        (confinement.cgroups, confinement.interrupts),
+        (vec!["system.slice".to_owned()], InterruptCpus::Reserved)
+    );
     assert_eq!(managers("extensions: {}").extensions, managers("").extensions, "nothing is on by itself");
     let aliased = spec_of("  sysctls:\n    values: {vm.swappiness: &ten 10, vm.dirty_ratio: *ten}\n");
     assert_eq!(aliased.sysctls.values["vm.dirty_ratio"], "10");

@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
 
+mod allocatable;
 #[path = "../lab/cluster.rs"]
 mod cluster;
 mod containerd;

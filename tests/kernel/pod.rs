@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::support::namespace::{Mounts, in_fresh_namespaces};
 use crate::support::node::{Node, http, metric, nat, read};
 
-const SUBSYSTEMS: [&str; 5] = ["sysctl", "kernel", "cgroup", "pinning", "masquerade"];
+const SUBSYSTEMS: [&str; 6] = ["sysctl", "kernel", "cgroup", "pinning", "allocatable", "masquerade"];
 /// A key of the network namespace, one of the IPC namespace: a pod that has its own would hold that one only.
 const SYSCTLS: [(&str, &str); 2] = [("net/core/somaxconn", "16384"), ("kernel/shmmni", "8192")];
 const PROFILE: &str = "\

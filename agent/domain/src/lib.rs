@@ -2,6 +2,7 @@
 //!
 //! Nothing here performs IO, waits, reads a clock or draws a random number, so every decision can be replayed.
 
+pub mod allocatable;
 pub mod cgroup;
 pub mod checkpoint;
 pub mod cpu;

@@ -1,8 +1,10 @@
 //! What a node keeps from pods: kube-reserved, system-reserved and the hard eviction threshold of memory.
 
+mod allocatable;
 mod eviction;
 mod validation;
 
+pub use allocatable::{AllocatableRow, Capacity, allocatable, pods_limit, reserved_amounts};
 pub use eviction::EvictionError;
 pub use validation::config_errors;
 
@@ -110,14 +112,8 @@ impl NodeReservation {
     /// # Errors
     /// The first fault, in the order of the kubelet: CPU list, kube-reserved, system-reserved, eviction thresholds.
     pub fn new(spec: &ResourceManagersSpec, machine: &Machine) -> Result<Self, ReservationError> {
-        let listed_cpus = listed_cpus(&spec.reserved_system_cpus, machine)?;
-        let (mut kube, mut system) = (spec.kube_reserved.clone(), spec.system_reserved.clone());
-        if !listed_cpus.is_empty() {
-            kube.remove("cpu");
-            system.insert("cpu".to_owned(), listed_cpus.len().to_string());
-        }
-        let kube = parse_amounts(&kube).map_err(ReservationError::Kube)?;
-        let system = parse_amounts(&system).map_err(ReservationError::System)?;
+        let listed_cpus = listed_cpus(&spec.reserved_system_cpus, machine.online())?;
+        let (kube, system) = parse_reserved(spec, &listed_cpus)?;
         let memory = memory_capacity(machine);
         let eviction = eviction::memory_reservation(&spec.eviction_hard, &memory)?;
         let eviction = ResourceList::from_iter(eviction.map(|amount| (ResourceName::Memory, amount)));
@@ -181,12 +177,30 @@ fn memory_capacity(machine: &Machine) -> Quantity {
     Quantity::from_bytes(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
-fn listed_cpus(text: &str, machine: &Machine) -> Result<CpuSet, ReservationError> {
+/// The CPUs that `reservedSystemCPUs` names; empty if it names none.
+///
+/// # Errors
+/// [`ReservationError::CpuList`] and [`ReservationError::CpusOffline`].
+pub fn listed_cpus(text: &str, online: &CpuSet) -> Result<CpuSet, ReservationError> {
     let listed = CpuSet::parse(text).map_err(ReservationError::CpuList)?;
-    if listed.is_subset(machine.online()) {
+    if listed.is_subset(online) {
         return Ok(listed);
     }
-    Err(ReservationError::CpusOffline { listed, online: machine.online().clone() })
+    Err(ReservationError::CpusOffline { listed, online: online.clone() })
+}
+
+/// `kubeReserved` and `systemReserved`; CPUs reserved by name stand in place of every reserved number of them.
+fn parse_reserved(
+    spec: &ResourceManagersSpec,
+    listed_cpus: &CpuSet,
+) -> Result<(ResourceList, ResourceList), ReservationError> {
+    let (mut kube, mut system) = (spec.kube_reserved.clone(), spec.system_reserved.clone());
+    if !listed_cpus.is_empty() {
+        kube.remove("cpu");
+        system.insert("cpu".to_owned(), listed_cpus.len().to_string());
+    }
+    let kube = parse_amounts(&kube).map_err(ReservationError::Kube)?;
+    Ok((kube, parse_amounts(&system).map_err(ReservationError::System)?))
 }
 
 fn parse_amounts(amounts: &BTreeMap<String, String>) -> Result<ResourceList, AmountError> {

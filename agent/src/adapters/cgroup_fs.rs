@@ -1,6 +1,7 @@
 //! The cgroup hierarchies of the host: mounts, the tree of pods, and writes to it.
 
 mod evidence;
+mod hierarchies;
 mod walk;
 
 use std::io::ErrorKind;

@@ -17,6 +17,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat, renameat};
 use nix::sys::stat::{Mode as Bits, fstatat};
+use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, unlinkat};
 
 use crate::ports::{Entry, FileError, HostFiles, Mode};
@@ -170,6 +171,11 @@ impl HostFs {
         Ok(fstatat(&directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?.st_ino)
     }
 
+    fn storage_of(&self, path: &Path) -> io::Result<u64> {
+        let storage = fstatvfs(self.open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?)?;
+        Ok(storage.blocks().saturating_mul(storage.fragment_size()))
+    }
+
     fn mode_of(&self, path: &Path) -> io::Result<Mode> {
         let (directory, name) = self.open_parent(path)?;
         let bits = fstatat(&directory, name, AtFlags::empty())?.st_mode;
@@ -222,6 +228,10 @@ impl HostFiles for HostFs {
 
     fn inode(&self, path: &Path) -> Result<Option<u64>, FileError> {
         present(self.inode_of(path)).map_err(|cause| error("inspect", path, cause))
+    }
+
+    fn storage_bytes(&self, path: &Path) -> Result<Option<u64>, FileError> {
+        present(self.storage_of(path)).map_err(|cause| error("inspect", path, cause))
     }
 }
 

@@ -147,6 +147,7 @@ fn properties(change: &UnitChange) -> Vec<(&'static str, Variant<'static>)> {
         properties.push(("CPUQuotaPerSecUSec", Variant::new(per_second_us(quota))));
         properties.push(("CPUQuotaPeriodUSec", Variant::new(quota.period_us)));
     }
+    properties.extend(change.numbers.iter().map(|(name, number)| (*name, Variant::new(*number))));
     properties
 }
 

@@ -25,9 +25,12 @@ use crate::config::NodeArgs;
 use crate::ports::HostFiles;
 use crate::ports::cgroups::CgroupTree;
 use crate::ports::kubelet::KubeletSource;
+use crate::ports::machine::MachineSource;
 use crate::ports::names::Processes;
+use crate::ports::units::Units;
 use crate::reconcile::engine::{Held, held};
 use crate::reconcile::node_view::NodeView;
+use crate::subsystems::allocatable::{Allocatable, AllocatablePorts};
 use crate::subsystems::cgroup::Cgroup;
 use crate::subsystems::kernel::Kernel;
 use crate::subsystems::masquerade::Masquerade;
@@ -48,17 +51,30 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let files = Arc::new(HostFs::new(&args.host_root)?);
     let host: Arc<dyn HostFiles> = Arc::<HostFs>::clone(&files);
     let processes: Arc<dyn Processes> = Arc::new(ProcessTable::new(Arc::clone(&host)));
-    let tree: Arc<dyn CgroupTree> = Arc::new(CgroupFs::new(Arc::clone(&host), &args.cgroup_root)?);
+    let hierarchies = Arc::new(CgroupFs::new(Arc::clone(&host), &args.cgroup_root)?);
+    let tree: Arc<dyn CgroupTree> = Arc::<CgroupFs>::clone(&hierarchies);
     let kubelet: Arc<dyn KubeletSource> = Arc::new(KubeletFiles::new(Arc::clone(&host), Arc::clone(&processes)));
-    let runtimes = Arc::new(RuntimeFiles::new(Arc::clone(&host), processes));
+    let runtimes = Arc::new(RuntimeFiles::new(Arc::clone(&host), Arc::clone(&processes)));
+    let machine: Arc<dyn MachineSource> = Arc::new(SysfsTopology::new(Arc::clone(&host)));
+    let units: Arc<dyn Units> = Arc::new(Systemd::new(&args.host_root));
     let (pinning, view) = Pinning::new(PinningPorts {
         tree: Arc::clone(&tree),
-        machine: Arc::new(SysfsTopology::new(Arc::clone(&host))),
+        machine: Arc::clone(&machine),
         kubelet: Arc::clone(&kubelet),
         names: Arc::new(LogNames::new(Arc::clone(&host))),
-        threads: Arc::new(ProcThreads::new(host)),
+        threads: Arc::new(ProcThreads::new(Arc::clone(&host))),
         runtime: None,
-        units: Some(Arc::new(Systemd::new(&args.host_root))),
+        units: Some(Arc::clone(&units)),
+        ledger: Arc::<DiskLedger>::clone(&ledger),
+    });
+    let allocatable = Allocatable::new(AllocatablePorts {
+        files: host,
+        hierarchies,
+        tree: Arc::clone(&tree),
+        machine,
+        kubelet: Arc::clone(&kubelet),
+        processes,
+        units,
         ledger: Arc::<DiskLedger>::clone(&ledger),
     });
     let modules = Arc::new(Modprobe::new("modprobe", &args.host_root));
@@ -67,6 +83,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         held(Kernel::new(files, modules, Arc::clone(&ledger))),
         held(Cgroup::new(tree, kubelet, runtimes)),
         held(pinning),
+        held(allocatable),
         held(Masquerade::new(Arc::new(Iptables::new(SEARCH_PATH)), ledger, Arc::new(MasqFiles::new(&args.state_dir)))),
     ];
     Ok(Node { subsystems, view })

@@ -28,6 +28,9 @@ pub struct UnitChange {
     pub mems: Option<CpuSet>,
     /// `CPUQuotaPerSecUSec` and `CPUQuotaPeriodUSec`.
     pub quota: Option<Quota>,
+    /// Properties that are numbers, by their names in org.freedesktop.systemd1(5): `CPUWeight`, `MemoryMax` in bytes,
+    /// `TasksMax`, of version 1 `CPUShares` and `MemoryLimit`. The largest number means no bound of its own.
+    pub numbers: Vec<(&'static str, u64)>,
 }
 
 /// A unit could not be changed.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use trimtab_domain::allocatable::interrupt::InterruptCpus;
 use trimtab_domain::quantity::Quantity;
 use trimtab_domain::spec::resource_managers::ResourceManagersSpec;
 
@@ -41,6 +42,11 @@ pub(super) fn check(section: &Object<'_>, spec: &ResourceManagersSpec, problems:
         if (enforced(word) || enforced(&compressible)) && !present {
             refuse(enforcement, format!("{word} without {cgroup}"), &format!("{word} together with {cgroup}"));
         }
+    }
+    let confined = !spec.confinement.cgroups.is_empty() || spec.confinement.interrupts == InterruptCpus::Reserved;
+    if confined && spec.reserved_system_cpus.is_empty() {
+        let message = "confineSystem and interruptCPUs: Reserved need CPUs that are reserved by name";
+        refuse("extensions", message.to_owned(), "together with reservedSystemCPUs");
     }
     if spec.memory_manager_policy == "Static" {
         check_memory(spec, &mut refuse);

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use trimtab_domain::cpu::IsolatedCpus;
 use trimtab_domain::cpuset::CpuSet;
-use trimtab_domain::spec::resource_managers::{ManagerExtensionsSpec, ResourceManagersSpec};
+use trimtab_domain::spec::resource_managers::{ConfinementSpec, ManagerExtensionsSpec, ResourceManagersSpec};
 
 use super::diagnostic::Diagnostic;
 use super::reader::{Cursor, Object, Problems};
-use super::{go_duration, manager_options, manager_rules, reservations};
+use super::{confinement, go_duration, manager_options, manager_rules, reservations};
 
 const FIELDS: [&str; 17] = [
     "cpuManagerPolicy",
@@ -31,8 +31,16 @@ const FIELDS: [&str; 17] = [
     "extensions",
 ];
 /// Fields of `extensions`: what the kubelet does not have.
-const EXTENSIONS: [&str; 6] =
-    ["wideMachines", "isolatedCPUs", "resizeInPlace", "podAnnotations", "liftCPUQuota", "migrateMemory"];
+const EXTENSIONS: [&str; 8] = [
+    "wideMachines",
+    "isolatedCPUs",
+    "resizeInPlace",
+    "podAnnotations",
+    "liftCPUQuota",
+    "migrateMemory",
+    confinement::FIELDS[0],
+    confinement::FIELDS[1],
+];
 /// Values of `isolatedCPUs`.
 const ISOLATED_CPUS: [(&str, IsolatedCpus); 3] = [
     ("Ordinary", IsolatedCpus::Ordinary),
@@ -84,7 +92,7 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<Reso
         spec.cpu_manager_reconcile_period = period.unwrap_or(ResourceManagersSpec::DEFAULT_RECONCILE_PERIOD);
     }
     if let Some(cursor) = section.field("extensions") {
-        spec.extensions = read_extensions(&cursor, problems);
+        (spec.extensions, spec.confinement) = read_extensions(&cursor, problems);
     }
     read_reservations(&section, &mut spec, problems);
     // Rules that join fields make sense only over fields that are sound by themselves.
@@ -94,9 +102,11 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<Reso
     Some(spec)
 }
 
-fn read_extensions(cursor: &Cursor<'_>, problems: &mut Problems) -> ManagerExtensionsSpec {
+fn read_extensions(cursor: &Cursor<'_>, problems: &mut Problems) -> (ManagerExtensionsSpec, ConfinementSpec) {
     let mut extensions = ManagerExtensionsSpec::default();
-    let Some(section) = cursor.object(&EXTENSIONS, problems) else { return extensions };
+    let Some(section) = cursor.object(&EXTENSIONS, problems) else {
+        return (extensions, ConfinementSpec::default());
+    };
     let mut read = |name: &str| section.field(name).and_then(|cursor| cursor.boolean(problems));
     extensions.wide_machines = read("wideMachines").unwrap_or(false);
     extensions.resize_in_place = read("resizeInPlace").unwrap_or(false);
@@ -107,7 +117,8 @@ fn read_extensions(cursor: &Cursor<'_>, problems: &mut Problems) -> ManagerExten
     let chosen = section.field("isolatedCPUs").and_then(|cursor| cursor.choice(&names, problems));
     let isolated = ISOLATED_CPUS.iter().find(|(name, _)| Some(*name) == chosen);
     extensions.isolated_cpus = isolated.map_or(IsolatedCpus::Ordinary, |(_, isolated)| *isolated);
-    extensions
+    let confinement = confinement::read(&section, problems);
+    (extensions, confinement)
 }
 
 fn read_policies(section: &Object<'_>, spec: &mut ResourceManagersSpec, problems: &mut Problems) {

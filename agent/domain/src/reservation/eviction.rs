@@ -65,14 +65,26 @@ pub(super) fn memory_reservation(
     thresholds: &BTreeMap<String, String>,
     capacity: &Quantity,
 ) -> Result<Option<Quantity>, EvictionError> {
-    let mut memory = None;
+    reservation(thresholds, "memory.available", capacity)
+}
+
+/// What one signal sets aside; absent without such a threshold, and for `0%` and `100%`.
+///
+/// # Errors
+/// The first faulty entry, whatever its signal.
+pub(super) fn reservation(
+    thresholds: &BTreeMap<String, String>,
+    wanted: &str,
+    capacity: &Quantity,
+) -> Result<Option<Quantity>, EvictionError> {
+    let mut found = None;
     for (signal, text) in thresholds {
         let amount = threshold(signal, text, capacity)?;
-        if signal == "memory.available" {
-            memory = amount;
+        if signal == wanted {
+            found = amount;
         }
     }
-    Ok(memory)
+    Ok(found)
 }
 
 fn threshold(signal: &str, text: &str, capacity: &Quantity) -> Result<Option<Quantity>, EvictionError> {

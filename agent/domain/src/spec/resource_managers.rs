@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::allocatable::interrupt::InterruptCpus;
 use crate::cpu::IsolatedCpus;
 
 /// CPU, memory and topology manager settings; texts are kept as written and checked by the managers themselves, so
@@ -34,7 +35,7 @@ pub struct ResourceManagersSpec {
     /// Signal (for instance `memory.available`) to quantity or percentage text; the kubelet's defaults where the
     /// profile has no `evictionHard`, and only what it lists where it has one.
     pub eviction_hard: BTreeMap<String, String>,
-    /// `pods`, `kube-reserved`, `system-reserved` …
+    /// `pods`, `kube-reserved`, `system-reserved` …; empty where it is set nowhere, and then the kubelet enforces `pods`.
     pub enforce_node_allocatable: Vec<String>,
     /// Cgroup of the Kubernetes daemons; empty: none.
     pub kube_reserved_cgroup: String,
@@ -44,6 +45,17 @@ pub struct ResourceManagersSpec {
     pub feature_gates: BTreeMap<String, bool>,
     /// What goes beyond the kubelet.
     pub extensions: ManagerExtensionsSpec,
+    /// What keeps the system's own work off the CPUs of pods, beyond the kubelet, too.
+    pub confinement: ConfinementSpec,
+}
+
+/// The system's own work, which no CPU manager moves; the default confines nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConfinementSpec {
+    /// Cgroups outside the tree of pods that are bound to the reserved CPUs, as paths: `system.slice`.
+    pub cgroups: Vec<String>,
+    /// Where ordinary interrupts may be delivered to.
+    pub interrupts: InterruptCpus,
 }
 
 /// Abilities that the kubelet does not have; the default is none of them, and then every decision is the kubelet's.
@@ -106,11 +118,12 @@ impl Default for ResourceManagersSpec {
             kube_reserved: BTreeMap::new(),
             system_reserved: BTreeMap::new(),
             eviction_hard: eviction.map(|(signal, value)| ((*signal).to_owned(), (*value).to_owned())).collect(),
-            enforce_node_allocatable: vec!["pods".to_owned()],
+            enforce_node_allocatable: Vec::new(),
             kube_reserved_cgroup: String::new(),
             system_reserved_cgroup: String::new(),
             feature_gates: BTreeMap::new(),
             extensions: ManagerExtensionsSpec::default(),
+            confinement: ConfinementSpec::default(),
         }
     }
 }

@@ -108,6 +108,10 @@ async fn sets_are_sent_as_the_bytes_that_systemd_reads() {
             quota(limited.lifted()),
             vec![("CPUQuotaPerSecUSec", "t 18446744073709551615"), ("CPUQuotaPeriodUSec", "t 100000")],
         ),
+        (
+            UnitChange { numbers: vec![("MemoryMax", 1 << 30), ("TasksMax", u64::MAX)], ..UnitChange::default() },
+            vec![("MemoryMax", "t 1073741824"), ("TasksMax", "t 18446744073709551615")],
+        ),
         (quota(limited), vec![("CPUQuotaPerSecUSec", "t 2510000"), ("CPUQuotaPeriodUSec", "t 100000")]),
     ];
     for (change, expected) in rows {

@@ -8,11 +8,12 @@ use trimtab_domain::kernel::huge_pages::{Counts, Pool, free_bytes};
 use trimtab_domain::kernel::module::{ModuleName, ModuleState, is_alias, is_listed};
 use trimtab_domain::kernel::observation::{Observation, PoolShown};
 use trimtab_domain::kernel::thp::ThpFile;
-use trimtab_domain::kernel_file::{Access, Shown};
+use trimtab_domain::kernel_file::Shown;
 use trimtab_domain::record::Record;
 use trimtab_domain::spec::KernelSpec;
 
-use crate::ports::{HostFiles, Mode};
+use crate::ports::HostFiles;
+use crate::ports::shown::read_shown;
 use crate::reconcile::Error;
 
 const NODES: &str = "/sys/devices/system/node";
@@ -28,7 +29,7 @@ pub(super) fn observe<F: HostFiles>(
     let recorded = |object: &str| records.iter().any(|record| record.object == object);
     for (file, wish) in [(ThpFile::Enabled, &desired.thp_enabled), (ThpFile::Defrag, &desired.thp_defrag)] {
         if wish.is_some() || recorded(file.object()) {
-            seen.thp.insert(file, read_file(files, Path::new(file.path())));
+            seen.thp.insert(file, read_shown(files, Path::new(file.path())));
         }
     }
     let wished = desired.huge_pages.keys().map(|&(page_bytes, node)| Pool { page_bytes, node });
@@ -57,30 +58,9 @@ fn cannot(what: &'static str) -> impl Fn(crate::ports::FileError) -> Error {
     move |error| Error::transient(format!("cannot {what}"), error)
 }
 
-fn access(mode: Mode) -> Access {
-    match (mode.writable, mode.may_write) {
-        (false, _) => Access::ReadOnly,
-        (true, false) => Access::Denied,
-        (true, true) => Access::Writable,
-    }
-}
-
-fn read_file<F: HostFiles>(files: &F, path: &Path) -> Shown {
-    let mode = match files.mode(path) {
-        Ok(Some(mode)) => mode,
-        Ok(None) => return Shown::Absent,
-        Err(error) => return Shown::Unreadable(error.source.to_string()),
-    };
-    match files.read(path) {
-        Ok(Some(text)) => Shown::Value(text.strip_suffix('\n').unwrap_or(&text).to_owned(), access(mode)),
-        Ok(None) => Shown::Absent,
-        Err(error) => Shown::Unreadable(error.source.to_string()),
-    }
-}
-
 fn read_pool<F: HostFiles>(files: &F, pool: Pool, has_numa: bool) -> PoolShown {
     let folder = PathBuf::from(folder(pool, has_numa));
-    let text = |name: &str| read_file(files, &folder.join(name));
+    let text = |name: &str| read_shown(files, &folder.join(name));
     let (total, free, surplus) = (text("nr_hugepages"), text("free_hugepages"), text("surplus_hugepages"));
     let Shown::Value(total, access) = total else {
         return match total {
