@@ -26,6 +26,10 @@ pub struct NodeArgs {
     #[arg(long, value_name = "PATH", env = "TRIMTAB_CGROUP_ROOT", default_value = "/")]
     pub cgroup_root: String,
 
+    /// CRI socket of the container runtime on the host; `auto`: the kubelet's, or the first known one that answers; `off`
+    #[arg(long, value_name = "SOCKET", env = "TRIMTAB_CRI_SOCKET", default_value = "auto")]
+    pub cri_socket: CriSocket,
+
     /// Name of this node [default: the host name]
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub node_name: Option<String>,
@@ -61,6 +65,34 @@ pub struct RunArgs {
     /// Calls per second that one caller may make on the socket; 0: no limit
     #[arg(long, value_name = "N", env = "TRIMTAB_RATE_LIMIT", default_value_t = 100)]
     pub rate_limit: u32,
+}
+
+/// Where the container runtime is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CriSocket {
+    /// At the kubelet's endpoint, or at a known one.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// Here, on the host.
+    Path(PathBuf),
+}
+
+impl FromStr for CriSocket {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            path => match path.strip_prefix("unix://").unwrap_or(path) {
+                path if path.starts_with('/') && !path.contains("/../") => Ok(Self::Path(path.into())),
+                _ => Err(format!(
+                    "{text:?} is neither `auto`, `off` nor an absolute path, e.g. /run/containerd/containerd.sock"
+                )),
+            },
+        }
+    }
 }
 
 /// Default path of the gRPC socket.
@@ -150,6 +182,12 @@ mod tests {
         assert!(parse_resync("5m").is_ok_and(|time| time == Duration::from_secs(300)));
         for text in ["", "60", "10ms", "0s", "-1s", "soon"] {
             assert!(parse_resync(text).is_err(), "{text}");
+        }
+        assert_eq!("auto".parse(), Ok(CriSocket::Auto));
+        assert_eq!("off".parse(), Ok(CriSocket::Off));
+        assert_eq!("unix:///run/x.sock".parse(), Ok(CriSocket::Path("/run/x.sock".into())));
+        for text in ["", "on", "run/x.sock", "tcp://[::1]:1", "/run/../x"] {
+            assert!(text.parse::<CriSocket>().is_err_and(|error| error.contains("/run/containerd")), "{text}");
         }
         assert_eq!("off".parse(), Ok(HttpAddress::Off));
         for text in ["9808", "localhost:9808", "127.0.0.1", ":9808"] {

@@ -13,6 +13,7 @@
 mod allocatable;
 mod authority;
 mod cgroup;
+mod cri;
 mod docs;
 mod engine;
 mod kernel_knobs;

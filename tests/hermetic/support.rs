@@ -3,13 +3,14 @@
 
 pub(crate) mod fake_admission;
 pub(crate) mod fake_cgroups;
+pub(crate) mod fake_cri;
 pub(crate) mod fake_host;
 pub(crate) mod fake_ledger;
 pub(crate) mod fake_masq_config;
 pub(crate) mod fake_modules;
 pub(crate) mod fake_nat;
-pub(crate) mod nri_runtime;
 pub(crate) mod fake_units;
+pub(crate) mod nri_runtime;
 pub(crate) mod raw_http2;
 pub(crate) mod recorded_masquerade;
 pub(crate) mod server;

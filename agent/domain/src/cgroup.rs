@@ -1,5 +1,6 @@
 //! Control groups as text: mounts, names, values, and who manages the tree. Reading them must not live here.
 
+mod answers;
 mod convert;
 mod driver;
 mod mounts;
@@ -7,6 +8,7 @@ mod name;
 mod strays;
 pub mod tree;
 
+pub use answers::{RuntimeDrivers, weigh_drivers};
 pub use convert::{
     ControlError, CpuControl, Limit, Quota, Weight, milli_to_quota, milli_to_shares, parse_cpu_max, parse_limit,
     parse_quota_v1, parse_weight, shares_to_milli, shares_to_weight_new, shares_to_weight_old, weight_to_shares,

@@ -28,16 +28,33 @@ use trimtab_proto::runtime::v1::{
 use self::details::Details;
 use self::info::RuntimeInfo;
 use self::line::{CallError, Line};
-pub use self::socket::{CriSocket, SocketSearch};
+pub use self::socket::SocketSearch;
 use self::stopping::Stopping;
 use crate::ports::runtime::{
     Answer, ContainerRuntime, ResourceChange, RuntimeAbout, RuntimeError, RuntimeListing, Terminating,
 };
 
-/// Longest wait for an answer that only needs the runtime's memory.
-const ASK: Duration = Duration::from_secs(2);
-/// Longest wait for a change: it goes through every NRI plugin (2 s each by default) and through runc.
-const CHANGE: Duration = Duration::from_secs(5);
+/// How long the runtime is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a connection; a socket of the host answers at once or not at all.
+    pub connect: Duration,
+    /// For an answer that only needs the runtime's memory.
+    pub ask: Duration,
+    /// For a change: it goes through every NRI plugin (2 s each by default) and through runc.
+    pub change: Duration,
+    /// How long a runtime that let one of these pass is not asked again.
+    pub quiet: Duration,
+    /// For all verbose answers that one list needs; what is left is asked by the next list.
+    pub details: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { connect: seconds(1), ask: seconds(2), change: seconds(5), quiet: seconds(5), details: seconds(1) }
+    }
+}
 
 /// The runtime behind a socket of the host.
 pub struct CriRuntime {
@@ -51,8 +68,8 @@ impl CriRuntime {
     /// A runtime that is looked for when it is first asked, and again whenever its connection is lost. Each instance is
     /// for one thread: the connection lives in the runtime (of tokio) that first used it.
     #[must_use]
-    pub fn new(search: SocketSearch) -> Self {
-        Self { line: Line::new(search), details: Mutex::default(), stopping: Mutex::default() }
+    pub fn new(search: SocketSearch, patience: Patience) -> Self {
+        Self { line: Line::new(search, patience), details: Mutex::default(), stopping: Mutex::default() }
     }
 
     async fn list_containers(&self, state: ContainerState) -> Result<Vec<convert::Listed>, CallError> {
@@ -60,7 +77,7 @@ impl CriRuntime {
         let filter = Some(ContainerFilter { state, ..ContainerFilter::default() });
         let answer = self
             .line
-            .call("ListContainers", ASK, |mut client| async move {
+            .ask("ListContainers", |mut client| async move {
                 client.list_containers(ListContainersRequest { filter }).await
             })
             .await?;
@@ -72,7 +89,7 @@ impl CriRuntime {
         let filter = Some(PodSandboxFilter { state, ..PodSandboxFilter::default() });
         let answer = self
             .line
-            .call("ListPodSandbox", ASK, |mut client| async move {
+            .ask("ListPodSandbox", |mut client| async move {
                 client.list_pod_sandbox(ListPodSandboxRequest { filter }).await
             })
             .await?;
@@ -106,7 +123,7 @@ impl CriRuntime {
             return Ok(kept);
         }
         let request = StatusRequest { verbose: true };
-        let answer = self.line.call("Status", ASK, |mut client| async move { client.status(request).await }).await;
+        let answer = self.line.ask("Status", |mut client| async move { client.status(request).await }).await;
         let info = match answer {
             Ok(answer) => answer.info.get("config").and_then(|text| RuntimeInfo::parse(text)),
             Err(CallError::Status { .. }) => None,
@@ -118,7 +135,7 @@ impl CriRuntime {
 
     async fn ask_about(&self) -> Result<RuntimeAbout, CallError> {
         let request = VersionRequest { version: "v1".into() };
-        let answer = self.line.call("Version", ASK, |mut client| async move { client.version(request).await }).await?;
+        let answer = self.line.ask("Version", |mut client| async move { client.version(request).await }).await?;
         let socket = self.line.socket().map(|path| path.display().to_string()).unwrap_or_default();
         Ok(RuntimeAbout { name: answer.runtime_name, version: answer.runtime_version, socket })
     }
@@ -131,10 +148,8 @@ impl CriRuntime {
             _ => Component::Docker,
         };
         let request = RuntimeConfigRequest {};
-        let answer = self
-            .line
-            .call("RuntimeConfig", ASK, |mut client| async move { client.runtime_config(request).await })
-            .await;
+        let answer =
+            self.line.ask("RuntimeConfig", |mut client| async move { client.runtime_config(request).await }).await;
         let told = match answer {
             Ok(answer) => answer.linux.map(|linux| linux.cgroup_driver()),
             Err(CallError::Status { code: Code::Unimplemented, .. }) => None,
@@ -180,7 +195,7 @@ impl CriRuntime {
         };
         let answer = self
             .line
-            .call(method, CHANGE, |mut client| async move { client.update_container_resources(request).await })
+            .change(method, |mut client| async move { client.update_container_resources(request).await })
             .await;
         match answer {
             Ok(_) => lock(&self.details).changed(id, change),

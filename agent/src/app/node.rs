@@ -8,6 +8,7 @@ use tracing::warn;
 use trimtab_domain::plan::Finding;
 
 use crate::adapters::cgroup_fs::CgroupFs;
+use crate::adapters::cri::{CriRuntime, Patience, SocketSearch};
 use crate::adapters::host_fs::HostFs;
 use crate::adapters::instance_lock::InstanceLock;
 use crate::adapters::iptables::{Iptables, SEARCH_PATH};
@@ -21,12 +22,13 @@ use crate::adapters::runtime_config::RuntimeFiles;
 use crate::adapters::systemd::Systemd;
 use crate::adapters::thread_masks::ProcThreads;
 use crate::adapters::topology_sysfs::SysfsTopology;
-use crate::config::NodeArgs;
+use crate::config::{CriSocket, NodeArgs};
 use crate::ports::HostFiles;
 use crate::ports::cgroups::CgroupTree;
 use crate::ports::kubelet::KubeletSource;
 use crate::ports::machine::MachineSource;
 use crate::ports::names::Processes;
+use crate::ports::runtime::ContainerRuntime;
 use crate::ports::units::Units;
 use crate::reconcile::engine::{Held, held};
 use crate::reconcile::node_view::NodeView;
@@ -57,13 +59,14 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let runtimes = Arc::new(RuntimeFiles::new(Arc::clone(&host), Arc::clone(&processes)));
     let machine: Arc<dyn MachineSource> = Arc::new(SysfsTopology::new(Arc::clone(&host)));
     let units: Arc<dyn Units> = Arc::new(Systemd::new(&args.host_root));
+    let runtime = runtime(args, &kubelet);
     let (pinning, view) = Pinning::new(PinningPorts {
         tree: Arc::clone(&tree),
         machine: Arc::clone(&machine),
         kubelet: Arc::clone(&kubelet),
         names: Arc::new(LogNames::new(Arc::clone(&host))),
         threads: Arc::new(ProcThreads::new(Arc::clone(&host))),
-        runtime: None,
+        runtime: runtime.clone(),
         units: Some(Arc::clone(&units)),
         ledger: Arc::<DiskLedger>::clone(&ledger),
     });
@@ -81,12 +84,20 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let subsystems = vec![
         held(Sysctl::new(Arc::clone(&files), Arc::clone(&ledger))),
         held(Kernel::new(files, modules, Arc::clone(&ledger))),
-        held(Cgroup::new(tree, kubelet, runtimes)),
+        held(Cgroup::new(tree, kubelet, runtimes).with_runtime(runtime)),
         held(pinning),
         held(allocatable),
         held(Masquerade::new(Arc::new(Iptables::new(SEARCH_PATH)), ledger, Arc::new(MasqFiles::new(&args.state_dir)))),
     ];
     Ok(Node { subsystems, view })
+}
+
+/// The container runtime, for the thread that holds the node; each other thread needs its own.
+fn runtime(args: &NodeArgs, kubelet: &Arc<dyn KubeletSource>) -> Option<Arc<dyn ContainerRuntime>> {
+    let (socket, host_root) = (args.cri_socket.clone(), args.host_root.clone());
+    let search = SocketSearch { socket, host_root, kubelet: Arc::clone(kubelet) };
+    (args.cri_socket != CriSocket::Off)
+        .then(|| Arc::new(CriRuntime::new(search, Patience::default())) as Arc<dyn ContainerRuntime>)
 }
 
 /// Takes the locks of the node and of the state directory: two agents on one node would fight.
@@ -126,6 +137,7 @@ mod tests {
             state_dir: state.path().into(),
             host_root: "/".into(),
             cgroup_root: "/".into(),
+            cri_socket: CriSocket::Off,
             node_name: None,
         };
         let node = compose(&args, DiskLedger::peek(state.path()).unwrap().0).unwrap();

@@ -6,12 +6,15 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use trimtab_domain::cgroup::{CgroupMode, Component, Configured, DriverFacts, driver_findings, running_driver};
+use trimtab_domain::cgroup::{
+    CgroupMode, Component, Configured, DriverFacts, RuntimeDrivers, driver_findings, running_driver, weigh_drivers,
+};
 use trimtab_domain::plan::{Finding, Plan, Severity};
 use trimtab_domain::spec::{CgroupSpec, NodeSpec};
 
 use crate::ports::cgroups::{CgroupTree, TreeEvidence};
 use crate::ports::kubelet::{KubeletSource, RuntimeSource};
+use crate::ports::runtime::{ContainerRuntime, RuntimeError};
 use crate::reconcile::report::ObjectReport;
 use crate::reconcile::{Error, Step, Subsystem};
 
@@ -20,13 +23,34 @@ pub struct Cgroup {
     tree: Arc<dyn CgroupTree>,
     kubelet: Arc<dyn KubeletSource>,
     runtimes: Arc<dyn RuntimeSource>,
+    runtime: Option<Arc<dyn ContainerRuntime>>,
 }
 
 impl Cgroup {
     /// Looks at the node through these ports.
     #[must_use]
     pub fn new(tree: Arc<dyn CgroupTree>, kubelet: Arc<dyn KubeletSource>, runtimes: Arc<dyn RuntimeSource>) -> Self {
-        Self { tree, kubelet, runtimes }
+        Self { tree, kubelet, runtimes, runtime: None }
+    }
+
+    /// Asks this runtime too; what it answers is the strongest source.
+    #[must_use]
+    pub fn with_runtime(mut self, runtime: Option<Arc<dyn ContainerRuntime>>) -> Self {
+        self.runtime = runtime;
+        self
+    }
+
+    /// What the running runtime says. One that is away says nothing, and files are all that is known.
+    async fn answers(&self, problems: &mut Vec<String>) -> Vec<Configured> {
+        let Some(runtime) = &self.runtime else { return Vec::new() };
+        match runtime.cgroup_drivers().await {
+            Ok(drivers) => drivers,
+            Err(RuntimeError::Away { .. }) => Vec::new(),
+            Err(error) => {
+                problems.push(error.to_string());
+                Vec::new()
+            }
+        }
     }
 }
 
@@ -40,7 +64,7 @@ pub struct Observed {
     /// Everywhere else that a driver of the kubelet is set.
     pub kubelet_others: Vec<Configured>,
     /// Drivers of the runtimes.
-    pub runtimes: Vec<Configured>,
+    pub runtimes: RuntimeDrivers,
     /// What could not be read or understood.
     pub problems: Vec<String>,
 }
@@ -51,7 +75,7 @@ impl Observed {
             mode: self.evidence.mode,
             trees: self.evidence.trees.clone(),
             kubelet: self.kubelet.clone(),
-            runtimes: self.runtimes.clone(),
+            runtimes: self.runtimes.in_force.clone(),
             literal_paths: self.evidence.literal_paths.clone(),
         }
     }
@@ -90,17 +114,19 @@ impl Subsystem for Cgroup {
         let runtimes = self.runtimes.drivers();
         let mut problems = kubelet.problems;
         problems.extend(runtimes.problems);
+        let answers = self.answers(&mut problems).await;
         Ok(Observed {
             evidence,
             kubelet: kubelet.driver,
             kubelet_others: kubelet.other_drivers,
-            runtimes: runtimes.drivers,
+            runtimes: weigh_drivers(answers, runtimes.drivers),
             problems,
         })
     }
 
     fn plan(desired: &CgroupSpec, observed: &Observed) -> Plan<NoStep> {
         let mut findings = driver_findings(&observed.facts(), desired.driver);
+        findings.extend(observed.runtimes.findings.iter().cloned());
         findings.extend(observed.problems.iter().map(|problem| Finding {
             severity: Severity::Warning,
             code: "cgroup-configuration-unclear",
@@ -143,7 +169,8 @@ impl Subsystem for Cgroup {
         }));
         objects.extend(observed.kubelet.iter().map(|configured| configuration(configured, "yes")));
         objects.extend(observed.kubelet_others.iter().map(|configured| configuration(configured, "no")));
-        objects.extend(observed.runtimes.iter().map(|configured| configuration(configured, "yes")));
+        objects.extend(observed.runtimes.in_force.iter().map(|configured| configuration(configured, "yes")));
+        objects.extend(observed.runtimes.others.iter().map(|configured| configuration(configured, "no")));
         objects
     }
 }

@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use trimtab_domain::roster::isolation::HandlerTypes;
@@ -17,11 +16,9 @@ use trimtab_proto::runtime::v1::{
 use super::convert::{self, Listed, ListedSandbox};
 use super::info::ObjectInfo;
 use super::line::{CallError, Line};
-use super::{ASK, lock};
+use super::lock;
 use crate::ports::runtime::ResourceChange;
 
-/// Longest time that one listing may spend on details; what is left is asked by the next one.
-const BUDGET: Duration = Duration::from_secs(1);
 /// Key of the JSON text in verbose answers.
 const INFO: &str = "info";
 
@@ -132,15 +129,14 @@ impl Details {
 /// Asks for what is missing, as far as the time goes. An object that the runtime will not tell of is gone or broken:
 /// that is left to the next list.
 pub(super) async fn ask(line: &Line, details: &Mutex<Details>, missing: Missing) -> Result<(), CallError> {
-    let end = Instant::now() + BUDGET;
+    let end = Instant::now() + line.patience.details;
     for id in missing.sandboxes {
         if Instant::now() >= end {
             return Ok(());
         }
         let request = PodSandboxStatusRequest { pod_sandbox_id: id.0.clone(), verbose: true };
-        let answer = line
-            .call("PodSandboxStatus", ASK, |mut client| async move { client.pod_sandbox_status(request).await })
-            .await;
+        let answer =
+            line.ask("PodSandboxStatus", |mut client| async move { client.pod_sandbox_status(request).await }).await;
         if let Some(answer) = unless_refused(answer)? {
             lock(details).sandboxes.insert(id, sandbox_detail(&answer));
         }
@@ -151,7 +147,7 @@ pub(super) async fn ask(line: &Line, details: &Mutex<Details>, missing: Missing)
         }
         let request = ContainerStatusRequest { container_id: id.0.clone(), verbose: true };
         let answer =
-            line.call("ContainerStatus", ASK, |mut client| async move { client.container_status(request).await }).await;
+            line.ask("ContainerStatus", |mut client| async move { client.container_status(request).await }).await;
         if let Some(answer) = unless_refused(answer)? {
             lock(details).containers.insert(id, container_detail(&answer, running));
         }

@@ -13,17 +13,13 @@ use trimtab_proto::runtime::v1::VersionRequest;
 use trimtab_proto::runtime::v1::runtime_service_client::RuntimeServiceClient;
 
 use super::info::RuntimeInfo;
-use super::lock;
 use super::socket::{Candidates, SocketSearch};
+use super::{Patience, lock};
 use crate::ports::runtime::RuntimeError;
 
 /// Largest answer that is accepted: the kubelet's own bound is 16 MiB, and a list of thousands of containers with large
 /// annotations comes near it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// Longest wait for a connection; a socket of the host answers at once or not at all.
-const CONNECT: Duration = Duration::from_secs(1);
-/// How long a runtime that let a deadline pass is left alone.
-const QUIET: Duration = Duration::from_secs(5);
 /// What the HTTP/2 authority must be: a plain host name.
 const ORIGIN: &str = "http://localhost";
 
@@ -52,6 +48,7 @@ impl From<CallError> for RuntimeError {
 /// The connection.
 pub(super) struct Line {
     search: SocketSearch,
+    pub(super) patience: Patience,
     state: Mutex<State>,
 }
 
@@ -71,8 +68,8 @@ struct Open {
 }
 
 impl Line {
-    pub(super) fn new(search: SocketSearch) -> Self {
-        Self { search, state: Mutex::default() }
+    pub(super) fn new(search: SocketSearch, patience: Patience) -> Self {
+        Self { search, patience, state: Mutex::default() }
     }
 
     /// Path of the socket that is connected, on the host.
@@ -91,8 +88,31 @@ impl Line {
         }
     }
 
-    /// Makes one call.
-    pub(super) async fn call<T, F>(
+    /// Makes a call that changes nothing.
+    pub(super) async fn ask<T, F>(
+        &self,
+        method: &'static str,
+        ask: impl FnOnce(Client) -> F + Send,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<Response<T>, Status>> + Send,
+    {
+        self.call(method, self.patience.ask, ask).await
+    }
+
+    /// Makes a call that changes something.
+    pub(super) async fn change<T, F>(
+        &self,
+        method: &'static str,
+        ask: impl FnOnce(Client) -> F + Send,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<Response<T>, Status>> + Send,
+    {
+        self.call(method, self.patience.change, ask).await
+    }
+
+    async fn call<T, F>(
         &self,
         method: &'static str,
         deadline: Duration,
@@ -115,7 +135,7 @@ impl Line {
             Err(_) => {
                 let mut state = lock(&self.state);
                 state.open = None;
-                state.quiet = Some((Instant::now() + QUIET, socket.clone()));
+                state.quiet = Some((Instant::now() + self.patience.quiet, socket.clone()));
                 Err(CallError::Away { socket, method, detail: format!("no answer within {deadline:?}") })
             }
         }
@@ -169,20 +189,21 @@ impl Line {
     /// Connects; behind a socket that nobody named there may be something else than a runtime of Kubernetes, for
     /// instance Docker's containerd, so that is asked who it is first.
     async fn try_socket(&self, path: &Path, named: bool) -> Result<Open, String> {
+        let wait = self.patience.connect;
         let below = self.search.below_root(path);
         let text = below.to_str().ok_or("its path is not UTF-8")?;
         let endpoint = Endpoint::from_shared(format!("unix:{text}")).map_err(|error| error.to_string())?;
-        let endpoint = endpoint.origin(Uri::from_static(ORIGIN)).connect_timeout(CONNECT);
-        let channel = match timeout(CONNECT, endpoint.connect()).await {
+        let endpoint = endpoint.origin(Uri::from_static(ORIGIN)).connect_timeout(wait);
+        let channel = match timeout(wait, endpoint.connect()).await {
             Ok(channel) => channel.map_err(|error| chain(&error))?,
-            Err(_) => return Err(format!("no connection within {CONNECT:?}")),
+            Err(_) => return Err(format!("no connection within {wait:?}")),
         };
         let mut client = Client::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         if !named {
             let request = VersionRequest { version: "v1".into() };
-            match timeout(CONNECT, client.version(request)).await {
+            match timeout(wait, client.version(request)).await {
                 Ok(answer) => answer.map(drop).map_err(|status| status.message().to_owned())?,
-                Err(_) => return Err(format!("no answer within {CONNECT:?}")),
+                Err(_) => return Err(format!("no answer within {wait:?}")),
             }
         }
         Ok(Open { socket: path.to_owned(), client, info: None })
