@@ -5,6 +5,7 @@ mod churn;
 mod laws;
 mod memory;
 mod observe_only;
+mod settings;
 
 use trimtab::reconcile::Subsystem;
 use trimtab::subsystems::pinning::Pinning;

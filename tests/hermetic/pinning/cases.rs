@@ -47,7 +47,7 @@ async fn shared_containers_shrink_before_anybody_is_pinned() {
     let plan = dry_run(&agent(&node), &static_cpus("0")).await;
     let steps = texts(&plan);
     assert_eq!(steps.len(), 4, "{steps:?}");
-    assert!(steps[0].starts_with("ledger: remember 4"), "{steps:?}");
+    assert!(steps[0].starts_with("ledger: remember 5"), "{steps:?}");
     assert!(steps[1].contains("burstable") && steps[1].ends_with("cpuset.cpus: 0-3 -> 0,3"), "{steps:?}");
     assert!(steps[2].ends_with("cpuset.cpus: 0-3 -> 1-2"), "{steps:?}");
     assert!(steps[3].ends_with("cpu.cfs_quota_us: 200000 -> -1"), "{steps:?}");

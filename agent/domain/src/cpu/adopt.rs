@@ -16,6 +16,13 @@ pub(crate) enum NotAdopted {
 }
 
 impl CpuManager {
+    /// True if the options promise what these CPUs do not keep: whole cores.
+    #[must_use]
+    pub fn breaks_promise(&self, cpus: &CpuSet) -> bool {
+        let whole = self.policy.as_ref().is_some_and(|policy| policy.options.full_pcpus_only);
+        whole && !self.machine.with_siblings(cpus).is_subset(cpus)
+    }
+
     /// Records what a container runs on; containers of one pod may overlap, as init containers hand their CPUs on.
     ///
     /// # Errors

@@ -177,7 +177,7 @@ impl<'a> Planner<'a> {
             let cpus = held.and_then(|held| held.cpus.clone()).unwrap_or_default();
             let nodes = held.and_then(|held| held.memory_nodes);
             let bound = nodes.filter(|_| managers.memory().is_static());
-            if managers.adopt(pod, &container.name, &cpus, bound).is_err() {
+            if managers.cpu().breaks_promise(&cpus) || managers.adopt(pod, &container.name, &cpus, bound).is_err() {
                 *managers = before;
                 return false;
             }

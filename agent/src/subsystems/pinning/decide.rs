@@ -1,9 +1,11 @@
 //! Who gets which CPUs and which memory: the settings in force, the managers, the placements.
 
 mod candidates;
+mod change;
 mod held;
 mod pinner;
 mod placing;
+pub(super) mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use trimtab_domain::cpu::CpuExtensions;
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::placement::{Extensions, ManagersConfig, ResourceManagers, Restored, StartError, StartStage};
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
+use trimtab_domain::record::Record;
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::topology::Machine;
 
@@ -42,6 +45,8 @@ pub(super) struct Decision {
     pub(super) refusals: Vec<Refusal>,
     /// What a person should know.
     pub(super) findings: Vec<Finding>,
+    /// The settings that this was decided by, to be remembered with the holdings; absent: nothing is held.
+    pub(super) settings: Option<Record>,
     /// Version of the desk that this was decided on.
     pub(super) version: u64,
 }
@@ -93,7 +98,8 @@ const MANAGERS: &str = "resource managers";
 /// Decides for all pods.
 pub(super) fn decide(spec: Option<&ResourceManagersSpec>, observed: &Observed) -> Decision {
     let mut decision = Decision { version: observed.desk.version, ..Decision::default() };
-    let Some(spec) = effective_spec(spec, observed, &mut decision) else { return decision };
+    let profile = spec;
+    let Some(spec) = effective_spec(profile, observed, &mut decision) else { return decision };
     let managers = match start(&spec, observed) {
         Ok(managers) => managers,
         Err(error) => {
@@ -102,6 +108,8 @@ pub(super) fn decide(spec: Option<&ResourceManagersSpec>, observed: &Observed) -
             return decision;
         }
     };
+    // Those of the profile: whether somebody else pins a half of it is no change of settings.
+    decision.settings = profile.map(settings::record);
     Placing::new(&spec, observed, managers, decision).place()
 }
 

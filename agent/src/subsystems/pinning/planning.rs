@@ -18,7 +18,7 @@ use trimtab_domain::plan::{Cause, Finding, Plan, Refusal, Severity, Stage};
 use trimtab_domain::record::{LedgerChange, Original, Record};
 use trimtab_domain::spec::ResourceManagersSpec;
 
-use super::decide::{Decision, Rule};
+use super::decide::{Decision, Rule, settings};
 use super::facts::{self, CPUS, MEMS, Observed, file_object};
 use super::placement_record;
 use super::readback;
@@ -224,6 +224,15 @@ impl<'a> Planner<'a> {
             if self.observed.records.get(&record.object).is_none_or(|known| known.ordered != record.ordered) {
                 self.before.push(LedgerChange::Promise(record));
             }
+        }
+        // Without anybody who holds anything it is no matter by which settings.
+        let settings = self.decision.settings.as_ref().filter(|_| !self.decision.holdings.is_empty());
+        match (settings, self.observed.records.get(settings::OBJECT)) {
+            (Some(record), known) if known.is_none_or(|known| known.ordered != record.ordered) => {
+                self.before.push(LedgerChange::Promise(record.clone()));
+            }
+            (None, Some(known)) => self.after.push(LedgerChange::Forget { object: known.object.clone() }),
+            (Some(_), _) | (None, None) => {}
         }
         for object in self.observed.records.keys() {
             if let Some(path) = placement_record::path_of(object)

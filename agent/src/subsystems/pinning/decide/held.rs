@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::record::Record;
 use trimtab_domain::workload::PodUid;
 
 use super::candidates::{Candidate, Member};
@@ -71,6 +72,11 @@ impl<'a> HeldNow<'a> {
     /// What the desk has given to the container of this name.
     pub(super) fn of_name(&self, uid: &PodUid, name: &str) -> Option<Holding> {
         self.desk.get(&(uid, name)).cloned()
+    }
+
+    /// The ledger.
+    pub(super) const fn records(&self) -> &'a BTreeMap<String, Record> {
+        &self.observed.records
     }
 
     /// True if the ledger or the desk knows what the container holds.

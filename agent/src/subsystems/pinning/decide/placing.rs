@@ -9,7 +9,7 @@ use trimtab_domain::workload::Container;
 
 use super::candidates::{Candidate, Member, candidates, wants_memory};
 use super::held::{HeldNow, Source};
-use super::{Decision, Rule};
+use super::{Decision, Rule, settings};
 use crate::subsystems::pinning::facts::Observed;
 use crate::subsystems::pinning::placement_record::Holding;
 
@@ -17,11 +17,11 @@ use crate::subsystems::pinning::placement_record::Holding;
 pub(super) struct Placing<'a> {
     spec: &'a ResourceManagersSpec,
     held: HeldNow<'a>,
-    managers: ResourceManagers,
+    pub(super) managers: ResourceManagers,
     /// CPUs of containers that run, as far as they are adopted. The managers let containers of one pod share CPUs, for
     /// init containers that are over; but these all run.
     taken: CpuSet,
-    decision: Decision,
+    pub(super) decision: Decision,
     pods: Vec<Candidate<'a>>,
 }
 
@@ -40,8 +40,12 @@ impl<'a> Placing<'a> {
 
     pub(super) fn place(mut self) -> Decision {
         let pods = std::mem::take(&mut self.pods);
-        self.adopt(&pods);
-        self.admit(&pods);
+        if settings::differ(self.decision.settings.as_ref(), self.held.records()) {
+            self.change_settings(&pods);
+        } else {
+            self.adopt(&pods);
+            self.admit(&pods);
+        }
         self.finish(&pods)
     }
 
@@ -86,14 +90,8 @@ impl<'a> Placing<'a> {
         (member, container): (&Member<'_>, &Container),
         holding: &Holding,
     ) {
-        let wanted = self.claimed(candidate, container);
-        let unknown = member.known.asked.cpu_request.exact().is_none() && self.held.is_recorded(candidate, member);
-        let resizable = self.spec.extensions.resize_in_place && wanted > 0 && self.held.is_recorded(candidate, member);
-        let fits = |cpus: &CpuSet| unknown || resizable || cpus.len() == wanted;
-        let cpus = holding.cpus.clone().filter(fits).unwrap_or_default();
-        let known = self.managers.machine().node_mask();
-        let nodes = holding.nodes.filter(|nodes| known.is_superset(*nodes));
-        let nodes = nodes.filter(|_| self.decision.mems == Rule::Enforce && wants_memory(&container.resources));
+        let Holding { cpus, nodes, .. } = self.usable(candidate, (member, container), holding);
+        let cpus = cpus.unwrap_or_default();
         if self.decision.cpus != Rule::Enforce && nodes.is_none() || cpus.is_empty() && nodes.is_none() {
             return;
         }
@@ -111,6 +109,37 @@ impl<'a> Placing<'a> {
                 message: format!("it cannot keep what it runs on: {conflict}"),
                 remedy: "nothing need be done: it is placed anew".into(),
             }),
+        }
+    }
+
+    /// What a container holds, as far as it can be kept.
+    pub(super) fn usable_holding(
+        &self,
+        candidate: &Candidate<'_>,
+        member: &Member<'_>,
+        container: &Container,
+    ) -> Option<Holding> {
+        let (_, holding) = self.held.of(candidate, member)?;
+        Some(self.usable(candidate, (member, container), &holding))
+    }
+
+    fn usable(
+        &self,
+        candidate: &Candidate<'_>,
+        (member, container): (&Member<'_>, &Container),
+        holding: &Holding,
+    ) -> Holding {
+        let wanted = self.claimed(candidate, container);
+        let recorded = self.held.is_recorded(candidate, member);
+        let unknown = member.known.asked.cpu_request.exact().is_none() && recorded;
+        let resizable = self.spec.extensions.resize_in_place && wanted > 0 && recorded;
+        let fits = |cpus: &CpuSet| unknown || resizable || cpus.len() == wanted;
+        let known = self.managers.machine().node_mask();
+        let nodes = holding.nodes.filter(|nodes| known.is_superset(*nodes));
+        Holding {
+            cpus: holding.cpus.clone().filter(fits).filter(|cpus| !cpus.is_empty()),
+            nodes: nodes.filter(|_| self.decision.mems == Rule::Enforce && wants_memory(&container.resources)),
+            ..Holding::default()
         }
     }
 
@@ -164,12 +193,6 @@ impl<'a> Placing<'a> {
 
     fn refuse(&mut self, candidate: &Candidate<'_>, containers: &[(&Member<'_>, &Container)], rejection: &Rejection) {
         for (member, container) in containers {
-            let cause = match rejection {
-                Rejection::Affinity
-                | Rejection::PodLevelAffinityInContainerScope
-                | Rejection::PodLevelAffinityInPodScope => Cause::Topology,
-                Rejection::Allocation(_) | Rejection::Unexpected(_) => Cause::Insufficient,
-            };
             let milli = container.resources.cpu_request();
             self.decision.refusals.push(Refusal {
                 object: candidate.display_name(member),
@@ -177,7 +200,7 @@ impl<'a> Placing<'a> {
                     Some(count) if count > 0 => format!("{count} exclusive CPUs"),
                     _ => "memory of its own NUMA nodes".into(),
                 },
-                cause,
+                cause: cause_of(rejection),
                 detail: format!(
                     "{}: {rejection}; it stays on the shared CPUs until it fits (free CPUs, ask for less, or relax the \
                      topology policy)",
@@ -208,5 +231,15 @@ impl<'a> Placing<'a> {
         decision.shared = managers.shared_cpus().clone();
         decision.managers = Some(managers);
         decision
+    }
+}
+
+/// The cause of a refusal, as the report has it.
+pub(super) const fn cause_of(rejection: &Rejection) -> Cause {
+    match rejection {
+        Rejection::Affinity | Rejection::PodLevelAffinityInContainerScope | Rejection::PodLevelAffinityInPodScope => {
+            Cause::Topology
+        }
+        Rejection::Allocation(_) | Rejection::Unexpected(_) => Cause::Insufficient,
     }
 }
