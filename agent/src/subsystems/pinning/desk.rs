@@ -123,6 +123,9 @@ impl Desk {
     /// Takes a listing of the runtime: the whole truth while nobody announces, else only what it has of further facts.
     pub fn listed(&self, listing: RuntimeListing) {
         let mut state = self.lock();
+        if !listing.handlers.0.is_empty() {
+            state.handlers = listing.handlers;
+        }
         if state.peer.is_some() {
             state.roster.complete(&listing.sandboxes, &listing.containers);
             return;
