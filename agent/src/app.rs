@@ -2,6 +2,7 @@
 
 mod ask;
 mod daemon;
+mod import;
 mod node;
 mod once;
 
@@ -10,7 +11,7 @@ use std::io::{self, Read};
 use anyhow::Context;
 use clap::CommandFactory;
 
-use crate::cli::{CheckArgs, Cli, Command, check, exit, output};
+use crate::cli::{CheckArgs, Cli, Command, ImportFrom, check, exit, output};
 use crate::profile;
 
 /// Runs a command; the number is the exit code.
@@ -26,6 +27,7 @@ pub fn execute(command: Command) -> anyhow::Result<u8> {
         Command::Status(args) => ask::status(&args),
         Command::Pods(args) => ask::pods(&args),
         Command::Check(args) => check_profile(&args),
+        Command::Import { from: ImportFrom::IpMasq(args) } => import::ip_masq(&args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "trimtab", &mut text);

@@ -9,7 +9,7 @@ pub mod status;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{ColorChoice, DEFAULT_SOCKET, LogFormat, NodeArgs, Output, RunArgs};
@@ -92,6 +92,13 @@ pub enum Command {
     /// Works on a node whose agent has been stopped; a running one would apply the profile again.
     Rollback(RollbackArgs),
 
+    /// Turn the configuration of another program into a profile
+    Import {
+        /// Whose configuration
+        #[command(subcommand)]
+        from: ImportFrom,
+    },
+
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -121,6 +128,45 @@ pub struct ClientArgs {
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Programs whose configuration can be imported.
+#[derive(Debug, Subcommand)]
+pub enum ImportFrom {
+    /// ip-masq-agent of kubernetes-sigs or of Azure (v2)
+    ///
+    /// Prints a profile that leaves the same rules. To go on using the ConfigMap itself, name it in the profile:
+    /// ipMasq.configFile or ipMasq.configDir.
+    IpMasq(ImportIpMasqArgs),
+}
+
+/// Arguments of `import ip-masq`.
+#[derive(Debug, Args)]
+pub struct ImportIpMasqArgs {
+    /// The agent's files, manifests of its ConfigMaps, or the directory in which they are mounted
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Whose rules of files apply [default: azure for several files, else kubernetes-sigs]
+    #[arg(long, value_enum)]
+    pub agent: Option<MasqAgent>,
+
+    /// Name of the profile
+    #[arg(long, default_value = "ip-masq")]
+    pub name: String,
+
+    /// The command line of the agent's DaemonSet
+    #[arg(last = true, allow_hyphen_values = true)]
+    pub flags: Vec<String>,
+}
+
+/// A masquerade agent that can be stood in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MasqAgent {
+    /// kubernetes-sigs/ip-masq-agent
+    KubernetesSigs,
+    /// Azure/ip-masq-agent-v2
+    Azure,
 }
 
 /// Arguments of `check`.

@@ -37,10 +37,7 @@ impl MasqFiles {
 
 impl MasqConfig for MasqFiles {
     fn read(&self, source: &ConfigSource) -> Reading {
-        match source {
-            ConfigSource::File(path) => Reading::File { content: read_one(path), beside: beside(path) },
-            ConfigSource::Directory(path) => Reading::Directory(entries(path)),
-        }
+        read(source)
     }
 
     fn last_good(&self) -> Option<Reading> {
@@ -57,6 +54,15 @@ impl MasqConfig for MasqFiles {
         let failed = |source| FileError { op: "keep", path: self.kept.path().to_owned(), value: None, source };
         let bytes = serde_json::to_vec(reading).map_err(|error| failed(io::Error::other(error)))?;
         self.kept.store(&bytes).map_err(failed)
+    }
+}
+
+/// What lies there now.
+#[must_use]
+pub fn read(source: &ConfigSource) -> Reading {
+    match source {
+        ConfigSource::File(path) => Reading::File { content: read_one(path), beside: beside(path) },
+        ConfigSource::Directory(path) => Reading::Directory(entries(path)),
     }
 }
 

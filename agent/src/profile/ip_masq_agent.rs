@@ -8,6 +8,7 @@ mod cidr;
 mod error;
 mod fields;
 pub mod flags;
+pub mod import;
 mod json;
 mod merged;
 mod value;

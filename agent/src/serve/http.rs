@@ -170,6 +170,9 @@ fn not_ready(report: &NodeReport, stopping: bool) -> Vec<String> {
         reasons.extend(report.profile.errors.iter().cloned());
     }
     for subsystem in &report.subsystems {
+        if let Some(why) = &subsystem.unready {
+            reasons.push(format!("{}: {why}", subsystem.name));
+        }
         if subsystem.state == report::State::Pending {
             reasons.push(format!("subsystem {} has not ended a pass yet", subsystem.name));
         }
