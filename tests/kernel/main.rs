@@ -14,6 +14,7 @@ mod allocatable;
 mod cluster;
 mod containerd;
 mod crash;
+mod cri;
 mod daemon;
 mod kernel_knobs;
 #[path = "../hermetic/laws.rs"]
