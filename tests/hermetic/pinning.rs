@@ -5,7 +5,10 @@ mod churn;
 mod laws;
 mod memory;
 mod observe_only;
+mod quota;
+mod readback;
 mod settings;
+mod writers;
 
 use trimtab::reconcile::Subsystem;
 use trimtab::subsystems::pinning::Pinning;

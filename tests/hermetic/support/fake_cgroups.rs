@@ -132,6 +132,93 @@ impl FakeCgroups {
         self.container(&pod, qos, 1, ask)
     }
 
+    /// The kubelet bounds the CPU time of a pod.
+    pub(crate) fn bound_pod(&self, pod: &str, milli: u64) {
+        let (file, text) = self.quota_text(milli_to_quota(milli, 100_000));
+        self.make_quota(pod, file, &text);
+        if self.version == Version::V1 {
+            self.host.file(self.file_of(pod, "cpu.cfs_period_us"), "100000\n");
+        }
+    }
+
+    /// File and text of a bound of CPU time; `None`: no bound.
+    pub(crate) fn quota_text(&self, quota_us: Option<u64>) -> (&'static str, String) {
+        let text = |none: &str| quota_us.map_or(none.to_owned(), |quota| quota.to_string());
+        match self.version {
+            Version::V1 => ("cpu.cfs_quota_us", text("-1")),
+            Version::V2 => ("cpu.max", format!("{} 100000", text("max"))),
+        }
+    }
+
+    /// Text of the bound of CPU time.
+    pub(crate) fn bound(&self, path: &str) -> String {
+        self.host.text(self.file_of(path, self.quota_text(None).0)).unwrap()
+    }
+
+    /// One more thread of a process of a container.
+    pub(crate) fn thread(&self, container: &str, thread: u32, cpus: &str) {
+        let pid = pid_of(container);
+        self.host.file(format!("/proc/{pid}/task/{thread}/status"), format!("Name:\tx\nCpus_allowed_list:\t{cpus}\n"));
+    }
+
+    /// The cgroup with this name, or of the container with this id.
+    pub(crate) fn path_of(&self, name: &str) -> Option<String> {
+        let mount = Path::new(self.mounts()[0]);
+        let found = self.host.snapshot().into_keys().find_map(|path| {
+            let cgroup = path.parent().filter(|_| path.ends_with("cpuset.cpus"))?;
+            let own = cgroup.file_name()?.to_string_lossy().into_owned();
+            (own == name || own.contains(name)).then(|| cgroup.strip_prefix(mount).unwrap().to_owned())
+        });
+        found.map(|path| path.to_string_lossy().into_owned())
+    }
+
+    /// A CPU goes offline: version 1 takes it out of every set for good, version 2 out of what is in force.
+    pub(crate) fn offline(&self, cpu: u32) {
+        self.set_online(cpu, false);
+    }
+
+    /// It comes back; only the root of version 1 and the effective sets of version 2 see it again.
+    pub(crate) fn online(&self, cpu: u32) {
+        self.set_online(cpu, true);
+    }
+
+    fn set_online(&self, cpu: u32, online: bool) {
+        let list = Path::new("/sys/devices/system/cpu/online");
+        let mut now = CpuSet::parse(&self.host.text(list).unwrap()).unwrap();
+        if online {
+            now.insert(cpu)
+        } else {
+            now.remove(cpu)
+        };
+        self.host.file(list, format!("{now}\n"));
+        let root = self.cpuset_file("", "cpuset.cpus").parent().unwrap().to_owned();
+        let root_file = root.join(if self.version == Version::V1 { "cpuset.cpus" } else { "cpuset.cpus.effective" });
+        for (path, text) in self.host.snapshot() {
+            if self.version == Version::V1
+                && path.starts_with(&root)
+                && (path.ends_with("cpuset.cpus") || path.ends_with("cpuset.effective_cpus"))
+            {
+                let set = CpuSet::parse(text.trim()).unwrap().intersection(&now);
+                self.host.file(&path, format!("{set}\n"));
+            }
+        }
+        self.host.file(&root_file, format!("{now}\n"));
+        if self.version == Version::V1 {
+            self.host.file(root.join("cpuset.effective_cpus"), format!("{now}\n"));
+        } else {
+            let mut contents = self.host.snapshot();
+            for child in children(&contents.clone(), &root, "cpuset.cpus.effective") {
+                let configured = set_of(&contents, &child.join("cpuset.cpus")).unwrap_or_default();
+                write_v2(&mut contents, &child, "cpus", &configured);
+            }
+            for (path, text) in contents {
+                if path.to_string_lossy().ends_with("cpuset.cpus.effective") {
+                    self.host.file(path, text);
+                }
+            }
+        }
+    }
+
     /// A pod or container goes away.
     pub(crate) fn vanish(&self, path: &str) {
         for mount in self.mounts() {
@@ -172,7 +259,14 @@ impl FakeCgroups {
 
     /// Another program writes.
     pub(crate) fn drift(&self, path: &str, file: &str, text: &str) {
-        self.host.write_by_other(self.cpuset_file(path, file), text);
+        self.host.write_by_other(self.file_of(path, file), text);
+    }
+
+    /// A file, in the hierarchy of its controller.
+    fn file_of(&self, path: &str, file: &str) -> PathBuf {
+        let mounts = self.mounts();
+        let mount = if file.starts_with("cpu.") { mounts.get(1).unwrap_or(&mounts[0]) } else { &mounts[0] };
+        Path::new(mount).join(path).join(file)
     }
 
     /// Every cpuset file of the tree, to compare before with after.
@@ -229,27 +323,56 @@ impl FakeCgroups {
             let mount = mounts.get(mount).copied().unwrap_or(mounts[0]);
             self.host.file(Path::new(mount).join(&path).join(file), text + "\n");
         };
+        let (file, text) = self.quota_text(quota);
+        self.make_quota(&path, file, &text);
         match self.version {
             Version::V1 => {
                 write(1, "cpu.shares", shares.to_string());
-                write(1, "cpu.cfs_quota_us", quota.map_or("-1".into(), |quota| quota.to_string()));
                 write(1, "cpu.cfs_period_us", "100000".into());
                 let unlimited = 9_223_372_036_854_771_712;
                 write(2, "memory.limit_in_bytes", ask.memory.unwrap_or(unlimited).to_string());
             }
             Version::V2 => {
                 write(0, "cpu.weight", shares_to_weight_new(shares).to_string());
-                write(0, "cpu.max", format!("{} 100000", quota.map_or("max".into(), |quota| quota.to_string())));
                 write(0, "memory.max", ask.memory.map_or("max".into(), |bytes| bytes.to_string()));
             }
         }
         path
     }
 
+    /// A bound of CPU time. Version 1 refuses one that is wider than that of the cgroup above, and one that is narrower
+    /// than that of a cgroup below (`tg_cfs_schedulable_down`); version 2 takes every one.
+    fn make_quota(&self, path: &str, file: &'static str, text: &str) {
+        let target = self.file_of(path, file);
+        self.host.file(&target, format!("{text}\n"));
+        if file == "cpu.max" {
+            self.host.on_write(target, |text, _| {
+                let (quota, period) = text.trim().split_once(' ').unwrap_or((text.trim(), "100000"));
+                let valid = quota == "max" || quota.parse::<u64>().is_ok();
+                if valid { Ok(format!("{quota} {period}")) } else { Err(Errno::EINVAL) }
+            });
+            return;
+        }
+        let directory = target.parent().unwrap().to_owned();
+        self.host.on_write(target, move |text, contents| {
+            let quota: i64 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+            let of = |contents: &Contents, directory: &Path| -> Option<i64> {
+                contents.get(&directory.join(file))?.trim().parse().ok().filter(|quota| *quota >= 0)
+            };
+            let above = directory.parent().and_then(|parent| of(contents, parent));
+            let below = children(contents, &directory, file);
+            let widest = below.iter().filter_map(|child| of(contents, child)).max();
+            if quota >= 0 && (above.is_some_and(|above| quota > above) || widest.is_some_and(|widest| quota < widest)) {
+                return Err(Errno::EINVAL);
+            }
+            Ok(quota.to_string())
+        });
+    }
+
     /// A process in the cgroup; its number is derived from the path.
     fn run(&self, path: &str) -> u32 {
-        let pid =
-            1000 + path.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 1_000_000;
+        let pid = pid_of(path);
+        self.host.file(format!("/proc/{pid}/cgroup"), format!("0::/{path}\n"));
         self.host.file(self.cpuset_file(path, "cgroup.procs"), format!("{pid}\n"));
         pid
     }
@@ -311,6 +434,10 @@ pub(crate) fn id(uid: &str, number: u32) -> String {
     let hash =
         uid.bytes().fold(u64::from(number) + 1, |sum, byte| sum.wrapping_mul(1_099_511_628_211) ^ u64::from(byte));
     format!("{hash:016x}{number:048x}")
+}
+
+fn pid_of(path: &str) -> u32 {
+    1000 + path.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 1_000_000
 }
 
 fn effective_name(version: Version, kind: &str) -> String {
