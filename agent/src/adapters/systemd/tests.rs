@@ -1,5 +1,5 @@
 //! A manager that answers over a real socket, as systemd's private one does.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 use std::path::Path;
 use std::time::Duration;
