@@ -1,5 +1,9 @@
 //! The daemon with exactly the mounts, namespaces and capabilities of `deploy/base/daemonset.yaml` holds the node.
 
+#[path = "../hermetic/support/fake_cri.rs"]
+#[allow(dead_code, reason = "only its answers are needed")]
+mod fake_cri;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,6 +11,7 @@ use std::process::{Command, Stdio};
 use nix::sched::{CloneFlags, unshare};
 use serde::Deserialize;
 
+use self::fake_cri::FakeCri;
 use crate::support::namespace::{Mounts, in_fresh_namespaces};
 use crate::support::node::{Node, http, metric, nat, read};
 
@@ -95,6 +100,16 @@ struct VolumeMount {
     mount_path: PathBuf,
     #[serde(default)]
     read_only: bool,
+    #[serde(default)]
+    mount_propagation: Propagation,
+}
+
+/// Which mounts of the node are seen after the start.
+#[derive(Deserialize, Default, PartialEq)]
+enum Propagation {
+    #[default]
+    None,
+    HostToContainer,
 }
 
 #[derive(Deserialize)]
@@ -157,6 +172,9 @@ fn script(node: &Node, pod: &PodSpec) -> String {
         let make = if source.is_dir() { "mkdir -p" } else { "touch" };
         lines.push(format!("[ -e {target} ] || {{ mkdir -p $(dirname {target}); {make} {target}; }}"));
         lines.push(format!("mount --rbind {} {target}", source.display()));
+        if mount.mount_propagation == Propagation::HostToContainer {
+            lines.push(format!("mount --make-rslave {target}"));
+        }
         if mount.read_only {
             lines.push(format!("mount -o remount,bind,ro {target}"));
         }
@@ -213,6 +231,10 @@ fn the_daemon_set_has_the_mounts_and_rights_that_the_agent_needs() {
             let state = format!("trimtab_subsystem_state{{subsystem=\"{subsystem}\",state=\"converged\"}}");
             assert_eq!(metric(&state), Some(1.0), "{subsystem}\n{}", agent.log());
         }
+        // Its directory comes after the agent's container, as at the boot of a node.
+        let runtime = FakeCri::start(&node.host().join("run/containerd/containerd.sock"));
+        node.pods.make("kubepods/podc");
+        agent.until("the runtime is asked when a pod comes", || runtime.count("ListPodSandbox") > 0);
         assert!(!agent.log().contains("refused") && !agent.log().contains("not available"), "{}", agent.log());
         for (key, value) in SYSCTLS {
             assert_eq!(read(format!("/proc/sys/{key}")), value, "{key} of the node");
