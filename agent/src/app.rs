@@ -4,6 +4,7 @@ mod ask;
 mod daemon;
 mod import;
 mod node;
+mod nri;
 mod once;
 
 use std::io::{self, Read};

@@ -54,6 +54,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "GID", env = "TRIMTAB_SOCKET_GROUP")]
     pub socket_group: Option<u32>,
 
+    /// NRI socket of the container runtime on the host, or `off`
+    #[arg(long, value_name = "SOCKET", env = "TRIMTAB_NRI_SOCKET", default_value = "/run/nri/nri.sock")]
+    pub nri_socket: NriSocket,
+
     /// Address of /metrics, /healthz and /readyz, or `off`
     #[arg(long, value_name = "ADDRESS", env = "TRIMTAB_HTTP", default_value = "127.0.0.1:9808")]
     pub http: HttpAddress,
@@ -97,6 +101,29 @@ impl FromStr for CriSocket {
 
 /// Default path of the gRPC socket.
 pub const DEFAULT_SOCKET: &str = "/run/trimtab/trimtab.sock";
+
+/// Where the container runtime asks its plugins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NriSocket {
+    /// It does not ask.
+    Off,
+    /// Behind this socket.
+    Path(PathBuf),
+}
+
+impl FromStr for NriSocket {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            // `/var/run` is a link to `/run` that cannot be followed below a host root.
+            path if path.starts_with("/var/run/") => Ok(Self::Path(path.trim_start_matches("/var").into())),
+            path if path.starts_with('/') => Ok(Self::Path(path.into())),
+            _ => Err(format!("{text:?} is neither `off` nor an absolute path, e.g. /run/nri/nri.sock")),
+        }
+    }
+}
 
 /// Where HTTP is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +215,13 @@ mod tests {
         assert_eq!("unix:///run/x.sock".parse(), Ok(CriSocket::Path("/run/x.sock".into())));
         for text in ["", "on", "run/x.sock", "tcp://[::1]:1", "/run/../x"] {
             assert!(text.parse::<CriSocket>().is_err_and(|error| error.contains("/run/containerd")), "{text}");
+        }
+        assert_eq!("off".parse(), Ok(NriSocket::Off));
+        for text in ["/run/nri.sock", "/var/run/nri.sock"] {
+            assert_eq!(text.parse(), Ok(NriSocket::Path("/run/nri.sock".into())));
+        }
+        for text in ["", "on", "nri.sock", "unix:///run/nri.sock"] {
+            assert!(text.parse::<NriSocket>().is_err_and(|error| error.contains("/run/nri/nri.sock")), "{text}");
         }
         assert_eq!("off".parse(), Ok(HttpAddress::Off));
         for text in ["9808", "localhost:9808", "127.0.0.1", ":9808"] {

@@ -2,6 +2,7 @@
 
 mod grpc;
 mod labels;
+mod nri;
 mod pinning;
 mod process;
 mod subsystem;
@@ -17,9 +18,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::grpc::{Call, ConnectionEnd, GrpcMethod, GrpcMetrics};
+use self::nri::NriCollector;
 use self::pinning::PinningMetrics;
 use self::process::ProcessCollector;
 use self::subsystem::SubsystemMetrics;
+use crate::ports::nri_stats::NriStats;
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::report::NodeReport;
 
@@ -35,6 +38,7 @@ pub struct Metrics {
     subsystems: SubsystemMetrics,
     pinning: PinningMetrics,
     grpc: GrpcMetrics,
+    nri: Arc<NriStats>,
 }
 
 impl fmt::Debug for Metrics {
@@ -50,6 +54,8 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessCollector));
         let ours = registry.sub_registry_with_prefix(PREFIX);
+        let nri = Arc::<NriStats>::default();
+        ours.register_collector(Box::new(NriCollector(Arc::clone(&nri))));
         ours.register(
             "build",
             "Version of the agent; always 1",
@@ -68,7 +74,7 @@ impl Metrics {
         let subsystems = SubsystemMetrics::register(ours, subsystems);
         let pinning = PinningMetrics::register(ours);
         let grpc = GrpcMetrics::register(ours);
-        Self { registry, ready, profile_generation, profile_valid, subsystems, pinning, grpc }
+        Self { registry, ready, profile_generation, profile_valid, subsystems, pinning, grpc, nri }
     }
 
     /// Takes over a report. Totals become counters by their difference to the report before.
@@ -91,6 +97,12 @@ impl Metrics {
     #[must_use]
     pub fn grpc(&self) -> &GrpcMetrics {
         &self.grpc
+    }
+
+    /// The counts of the conversation with the container runtime.
+    #[must_use]
+    pub fn nri(&self) -> Arc<NriStats> {
+        Arc::clone(&self.nri)
     }
 
     /// All metrics in the OpenMetrics text format 1.0.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use trimtab::metrics::Metrics;
+use trimtab::ports::nri_stats::{NriMethod, NriResult, RegistrationWait};
 use trimtab::reconcile::node_view::{Lateness, NodeView};
 use trimtab::reconcile::report::{Fight, NodeReport, State, SubsystemReport};
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
@@ -270,4 +271,40 @@ fn table_of_metrics_is_up_to_date() {
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(table, golden, "run the tests once with TRIMTAB_BLESS=1 and commit tests/golden/metrics.md");
+}
+
+#[test]
+fn the_conversation_with_the_runtime_is_counted() {
+    let metrics = metrics();
+    let stats = metrics.nri();
+    stats.record_connected(true);
+    stats.record_registration();
+    stats.record_wait(RegistrationWait::Terminating, Duration::from_millis(1500));
+    for micros in [40, 400, 700_000] {
+        stats.record_answer(NriMethod::CreateContainer, NriResult::Ok, Duration::from_micros(micros));
+    }
+    stats.record_answer(NriMethod::StopContainer, NriResult::Timeout, Duration::ZERO);
+    stats.record_undone();
+    stats.record_updates(4, 1);
+    let rows = [
+        ("trimtab_nri_connected", 1.0),
+        ("trimtab_nri_registrations_total", 1.0),
+        ("trimtab_nri_registration_wait_seconds_total{reason=\"terminating\"}", 1.5),
+        ("trimtab_nri_registration_wait_seconds_total{reason=\"rate\"}", 0.0),
+        ("trimtab_nri_handled_total{method=\"CreateContainer\",result=\"ok\"}", 3.0),
+        ("trimtab_nri_handled_total{method=\"StopContainer\",result=\"timeout\"}", 1.0),
+        ("trimtab_nri_handling_seconds_bucket{le=\"0.00005\",method=\"CreateContainer\"}", 1.0),
+        ("trimtab_nri_handling_seconds_bucket{le=\"0.0005\",method=\"CreateContainer\"}", 2.0),
+        ("trimtab_nri_handling_seconds_bucket{le=\"0.5\",method=\"CreateContainer\"}", 2.0),
+        ("trimtab_nri_handling_seconds_bucket{le=\"+Inf\",method=\"CreateContainer\"}", 3.0),
+        ("trimtab_nri_handling_seconds_count{method=\"CreateContainer\"}", 3.0),
+        ("trimtab_nri_undone_total", 1.0),
+        ("trimtab_nri_updates_total{result=\"done\"}", 4.0),
+        ("trimtab_nri_updates_total{result=\"failed\"}", 1.0),
+    ];
+    for (series, expected) in rows {
+        assert_eq!(value(&metrics, series), expected, "{series}");
+    }
+    let sum = value(&metrics, "trimtab_nri_handling_seconds_sum{method=\"CreateContainer\"}");
+    assert!((sum - 0.70044).abs() < 1e-9, "{sum}");
 }

@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::node;
+use super::nri::NriThread;
 use crate::adapters::drift::KernelEvents;
 use crate::adapters::ledger::DiskLedger;
 use crate::adapters::links::LinkChanges;
 use crate::adapters::nftables::Changes;
 use crate::adapters::profile_file::{self, LoadedProfile};
 use crate::cli::exit;
-use crate::config::{HttpAddress, RunArgs};
+use crate::config::{HttpAddress, NriSocket, RunArgs};
 use crate::lifecycle;
 use crate::metrics::Metrics;
 use crate::reconcile::board::Board;
@@ -29,6 +30,9 @@ use crate::serve::{self, RateLimit, ServeConfig, ServeState};
 
 /// Longest time that the engine gets to finish the step in hand; below the DaemonSet's grace period.
 const ENGINE_END: Duration = Duration::from_secs(10);
+
+/// Longest time that the answers to the container runtime get to end.
+const NRI_END: Duration = Duration::from_secs(1);
 
 /// Runs until a signal.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
@@ -42,7 +46,18 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     board.publish_findings("ledger", findings);
     info!(version = env!("CARGO_PKG_VERSION"), profile = %args.node.profile.display(), "holding this node");
 
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names));
+    let spec = watch::Sender::new(None);
     let cancel = CancellationToken::new();
+    let nri = match &args.nri_socket {
+        NriSocket::Off => None,
+        NriSocket::Path(socket) => {
+            let socket = args.node.host_root.join(socket.strip_prefix("/").unwrap_or(socket));
+            let (stats, spec) = (metrics.nri(), spec.subscribe());
+            let thread = NriThread { socket, desk: node.desk, runtime: node.answered_runtime, stats, spec };
+            Some(thread.start(cancel.clone())?)
+        }
+    };
     // The node is not touched before socket and port are had: an agent that cannot start leaves no trace.
     let (answering, may_begin) = oneshot::channel();
     let engine = {
@@ -52,19 +67,21 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
             .name("engine".to_owned())
             .spawn(move || {
                 let begin = may_begin.blocking_recv().is_ok();
-                let result = if begin { engine(&args, &board, subsystems, &cancel) } else { Ok(()) };
+                let result = if begin { engine(&args, &board, subsystems, spec, &cancel) } else { Ok(()) };
                 // Without an engine there is nothing to answer about.
                 cancel.cancel();
                 result
             })
             .context("cannot start the engine's thread")?
     };
-    let answered = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(answer(args, &board, node.view, (started, answering), &cancel)));
+    let answered =
+        Builder::new_current_thread().enable_all().build().context("cannot start the runtime").and_then(|runtime| {
+            runtime.block_on(answer(args, &board, (node.view, metrics), (started, answering), &cancel))
+        });
     cancel.cancel();
+    if let Some(nri) = nri {
+        nri.end(NRI_END);
+    }
     let holding = engine.join().map_err(|_| anyhow::anyhow!("the engine's thread panicked"))?;
     answered?;
     holding?;
@@ -77,6 +94,7 @@ fn engine(
     args: &RunArgs,
     board: &Arc<Board>,
     subsystems: Vec<Box<dyn Held>>,
+    spec_in: watch::Sender<Option<SpecInForce>>,
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the engine's runtime")?;
@@ -85,7 +103,7 @@ fn engine(
         tokio::spawn(follow_netfilter(Arc::clone(&drift), cancel.clone()));
         tokio::spawn(follow_interfaces(Arc::clone(&drift), cancel.clone()));
         let profile = profile_file::follow(&args.node.profile, &args.node.state_dir, cancel.clone());
-        let (spec_in, spec) = watch::channel(None);
+        let spec = spec_in.subscribe();
         tokio::spawn(follow_profile(profile, Arc::clone(board), spec_in, cancel.clone()));
         let context = Context { spec, board: Arc::clone(board), drift, resync: args.resync, cancel: cancel.clone() };
         let mut loops = JoinSet::new();
@@ -188,14 +206,12 @@ async fn follow_interfaces(drift: Arc<KernelEvents>, cancel: CancellationToken) 
 async fn answer(
     args: &RunArgs,
     board: &Arc<Board>,
-    view: watch::Receiver<Arc<NodeView>>,
+    (view, metrics): (watch::Receiver<Arc<NodeView>>, Arc<Metrics>),
     (started, answering): (Instant, oneshot::Sender<()>),
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     lifecycle::cancel_on_signal(cancel.clone()).context("cannot install signal handlers")?;
     let mut report = board.subscribe();
-    let names: Vec<&'static str> = report.borrow().subsystems.iter().map(|subsystem| subsystem.name).collect();
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names));
     let state = ServeState { report: report.clone(), view, metrics };
     let serving = serve::run(serve_config(args), state, cancel.clone()).await?;
     // The engine's thread can only be gone if it panicked; joining it tells.

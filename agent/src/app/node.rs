@@ -36,6 +36,7 @@ use crate::subsystems::allocatable::{Allocatable, AllocatablePorts};
 use crate::subsystems::cgroup::Cgroup;
 use crate::subsystems::kernel::Kernel;
 use crate::subsystems::masquerade::Masquerade;
+use crate::subsystems::pinning::desk::Desk;
 use crate::subsystems::pinning::{Pinning, PinningPorts};
 use crate::subsystems::sysctl::Sysctl;
 
@@ -45,6 +46,10 @@ pub(super) struct Node {
     pub(super) subsystems: Vec<Box<dyn Held>>,
     /// Who holds which CPUs and memory.
     pub(super) view: watch::Receiver<Arc<NodeView>>,
+    /// Answers the container runtime.
+    pub(super) desk: Arc<Desk>,
+    /// The container runtime, for the thread that answers it.
+    pub(super) answered_runtime: Option<Arc<dyn ContainerRuntime>>,
 }
 
 /// Wires the subsystems to the node.
@@ -59,6 +64,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let runtimes = Arc::new(RuntimeFiles::new(Arc::clone(&host), Arc::clone(&processes)));
     let machine: Arc<dyn MachineSource> = Arc::new(SysfsTopology::new(Arc::clone(&host)));
     let units: Arc<dyn Units> = Arc::new(Systemd::new(&args.host_root));
+    let answered_runtime = runtime(args, &kubelet);
     let runtime = runtime(args, &kubelet);
     let (pinning, view) = Pinning::new(PinningPorts {
         tree: Arc::clone(&tree),
@@ -80,6 +86,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         units,
         ledger: Arc::<DiskLedger>::clone(&ledger),
     });
+    let desk = pinning.desk();
     let modules = Arc::new(Modprobe::new("modprobe", &args.host_root));
     let subsystems = vec![
         held(Sysctl::new(Arc::clone(&files), Arc::clone(&ledger))),
@@ -89,7 +96,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         held(allocatable),
         held(Masquerade::new(Arc::new(Iptables::new(SEARCH_PATH)), ledger, Arc::new(MasqFiles::new(&args.state_dir)))),
     ];
-    Ok(Node { subsystems, view })
+    Ok(Node { subsystems, view, desk, answered_runtime })
 }
 
 /// The container runtime, for the thread that holds the node; each other thread needs its own.

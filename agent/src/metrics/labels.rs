@@ -61,3 +61,19 @@ pub(crate) struct HandledLabels {
 pub(crate) struct ReasonLabel {
     pub(crate) reason: &'static str,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ResultLabel {
+    pub(crate) result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct NriMethodLabel {
+    pub(crate) method: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct NriHandledLabels {
+    pub(crate) method: &'static str,
+    pub(crate) result: &'static str,
+}

@@ -13,11 +13,8 @@ fn read_in_pieces(bytes: &[u8], lengths: &[usize]) -> Result<Vec<RawMessage>, Ov
     while !rest.is_empty() {
         let (mut arrived, later) = rest.split_at(lengths.next().unwrap().clamp(1, rest.len()));
         rest = later;
-        loop {
-            match reader.next(&mut arrived)? {
-                Some(message) => messages.push(message),
-                None => break,
-            }
+        while let Some(message) = reader.next(&mut arrived)? {
+            messages.push(message);
         }
         assert!(arrived.is_empty());
     }
