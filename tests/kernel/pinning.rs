@@ -1,5 +1,7 @@
 //! Pinning on the real kernel: a temporary subtree of the machine's cgroups, real processes in place of containers.
 
+mod readback;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

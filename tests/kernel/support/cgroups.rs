@@ -28,6 +28,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// The subtree.
 pub(crate) struct Subtree {
     name: String,
+    number: u64,
     version: Version,
     /// Mount points, that of `cpuset` first.
     mounts: Vec<PathBuf>,
@@ -59,6 +60,7 @@ impl Subtree {
         let name = std::env::var(CGROUP).unwrap_or_else(|_| format!("trimtab-test-{}-{number}", std::process::id()));
         let mut tree = Self {
             name,
+            number: u64::from(std::process::id()) << 32 | u64::from(number),
             version: cpuset.version,
             mounts: points,
             directories: Vec::new(),
@@ -136,7 +138,8 @@ impl Subtree {
 
     /// A container with a process of this name (`pause` for a sandbox); returns its path below the subtree.
     pub(crate) fn container(&mut self, pod: &str, number: u32, program: &str, cpus: Option<u32>) -> String {
-        let path = format!("{pod}/{number:064x}");
+        // An id is nobody else's, in whichever test.
+        let path = format!("{pod}/{:032x}{number:032x}", self.number);
         self.make(&path);
         match self.version {
             Version::V1 => {
@@ -148,17 +151,45 @@ impl Subtree {
                 self.set("cpu.max", &path, &cpus.map_or("max".into(), |cpus| (cpus * 100_000).to_string()));
             }
         }
-        let program = self.programs.path().join(program);
-        if !program.exists() {
-            // A link, not a copy: what another thread forks meanwhile may hold a copy open for writing (ETXTBSY).
-            std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
-        }
-        let child = Command::new(program).arg("3600").stdin(Stdio::null()).spawn().unwrap();
+        let child = self.spawn(program);
         for mount in &self.mounts {
             fs::write(mount.join(&self.name).join(&path).join("cgroup.procs"), child.id().to_string()).unwrap();
         }
         self.processes.insert(path.clone(), child);
         path
+    }
+
+    fn spawn(&self, program: &str) -> Child {
+        let program = self.programs.path().join(program);
+        if !program.exists() {
+            // A link, not a copy: what another thread forks meanwhile may hold a copy open for writing (ETXTBSY).
+            std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        }
+        Command::new(program).arg("3600").stdin(Stdio::null()).spawn().unwrap()
+    }
+
+    /// A process in no cgroup of the subtree; ends with it.
+    pub(crate) fn process(&mut self, program: &str) -> u32 {
+        let child = self.spawn(program);
+        let pid = child.id();
+        self.processes.insert(format!("process {pid}"), child);
+        pid
+    }
+
+    /// Puts a process into a cgroup of one hierarchy of version 1 alone.
+    pub(crate) fn enter(&self, controller: &str, path: &str, pid: u32) {
+        let target = self.find(path, &format!("{controller}.shares")).unwrap();
+        fs::write(target.with_file_name("cgroup.procs"), pid.to_string()).unwrap();
+    }
+
+    /// Text of a file in whichever hierarchy has it.
+    pub(crate) fn text(&self, file: &str, path: &str) -> String {
+        fs::read_to_string(self.find(path, file).unwrap()).unwrap().trim().to_owned()
+    }
+
+    /// Writes a file, unless the kernel refuses.
+    pub(crate) fn try_set(&self, file: &str, path: &str, text: &str) -> std::io::Result<()> {
+        fs::write(self.find(path, file).unwrap(), text)
     }
 
     /// Writes a file in whichever hierarchy has it.
