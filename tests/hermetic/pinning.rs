@@ -5,6 +5,7 @@ mod churn;
 mod laws;
 mod memory;
 mod observe_only;
+mod over_cri;
 mod quota;
 mod readback;
 mod settings;

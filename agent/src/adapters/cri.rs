@@ -11,6 +11,8 @@ mod line;
 mod socket;
 mod stopping;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ use self::info::RuntimeInfo;
 use self::line::{CallError, Line};
 pub use self::socket::SocketSearch;
 use self::stopping::Stopping;
+use crate::ports::admission::Terminations;
 use crate::ports::runtime::{
     Answer, ContainerRuntime, ResourceChange, RuntimeAbout, RuntimeError, RuntimeListing, Terminating,
 };
@@ -238,6 +241,13 @@ impl ContainerRuntime for CriRuntime {
 
     fn terminating(&self) -> Answer<'_, Terminating> {
         Box::pin(async { Ok(self.ask_terminating().await?) })
+    }
+}
+
+/// A runtime that does not answer tells of no stop; whoever waits for one does so for a bounded time only.
+impl Terminations for CriRuntime {
+    fn longest_remaining(&self) -> Pin<Box<dyn Future<Output = Option<Duration>> + Send + '_>> {
+        Box::pin(async { self.ask_terminating().await.ok()?.longest })
     }
 }
 

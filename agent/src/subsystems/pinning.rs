@@ -209,7 +209,10 @@ impl Subsystem for Pinning {
             newcomers,
             late: self.lookout.late(),
         };
-        let decision = self.settle(desired.as_ref(), &mut observed, &names);
+        let mut decision = self.settle(desired.as_ref(), &mut observed, &names);
+        if self.ask_again(&observed).await {
+            decision = self.settle(desired.as_ref(), &mut observed, &names);
+        }
         observed.threads = self.look_at_threads(&decision, &observed);
         let view = view::view(&decision, &observed);
         self.view.send_if_modified(|last| {

@@ -1,5 +1,6 @@
 //! What runs: lists, and the details that are asked once.
 
+use trimtab::ports::admission::Terminations;
 use trimtab::ports::runtime::ContainerRuntime;
 use trimtab_domain::roster::isolation::HandlerTypes;
 use trimtab_domain::roster::join::{Sources, join};
@@ -164,6 +165,7 @@ async fn stops_are_told_as_far_as_the_runtime_tells_them() {
     host.double.table().sandboxes.get_mut("s1").unwrap().state = cri::PodSandboxState::SandboxNotready.into();
     let some = host.runtime.terminating().await.unwrap();
     assert!(some.longest.is_some_and(|left| left.as_secs() > 500), "{some:?}");
+    assert!(host.runtime.longest_remaining().await.is_some_and(|left| left.as_secs() > 500));
     host.double.table().containers.clear();
     assert_eq!(host.runtime.terminating().await.unwrap().longest, None);
 }

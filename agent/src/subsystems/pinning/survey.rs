@@ -28,6 +28,21 @@ impl Pinning {
         }
     }
 
+    /// Asks the runtime anew for containers of which its kept answers and the files say different things: they may have
+    /// been resized since. Over NRI resizes are told. True if it answered.
+    pub(super) async fn ask_again(&self, observed: &Observed) -> bool {
+        let doubtful = &observed.joined.doubtful;
+        let Some(runtime) = self.ports.runtime.as_ref().filter(|_| !doubtful.is_empty() && !observed.desk.connected)
+        else {
+            return false;
+        };
+        runtime.forget(doubtful);
+        let listing = self.ask_runtime().await;
+        let answered = listing.is_some();
+        listing.into_iter().for_each(|listing| self.desk.listed(listing));
+        answered
+    }
+
     /// Who would write now.
     pub(super) async fn find_writers(&self, listing: Option<&RuntimeListing>) -> Writers {
         let known = listing.iter().flat_map(|listing| &listing.containers).map(|container| container.id.clone());

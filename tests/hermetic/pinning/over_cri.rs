@@ -1,0 +1,120 @@
+//! Pinning with a runtime that has no NRI: pods are learnt and changed over CRI alone.
+
+use std::sync::Arc;
+
+use trimtab::adapters::cri::{CriRuntime, Patience, SocketSearch};
+use trimtab::adapters::kubelet_config::KubeletFiles;
+use trimtab::adapters::process_table::ProcessTable;
+use trimtab::config::CriSocket;
+use trimtab::ports::HostFiles;
+use trimtab::reconcile::Subsystem;
+use trimtab::subsystems::pinning::{Pinning, PinningPorts};
+use trimtab_domain::cgroup::Version;
+use trimtab_domain::spec::NodeSpec;
+use trimtab_domain::spec::cgroup::CgroupDriver::Cgroupfs;
+use trimtab_domain::workload::QosClass::Guaranteed;
+
+use super::{converge, static_cpus};
+use crate::laws::pass;
+use crate::support::fake_cgroups::{Ask, FakeCgroups, Shape};
+use crate::support::fake_cri::FakeCri;
+
+const SMALL: Shape = Shape { nodes: 1, cores_per_node: 8, threads: 1 };
+const SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// A Guaranteed pod with a container of two CPUs, in the cgroup tree and at the runtime.
+struct Fixture {
+    node: FakeCgroups,
+    root: tempfile::TempDir,
+    double: FakeCri,
+    /// Path of the container's cgroup, and its id.
+    path: String,
+    id: String,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let node = FakeCgroups::new(Version::V1, Cgroupfs, SMALL);
+        let path = node.simple(Guaranteed, "aaaa", Ask::cpus(2));
+        let id = path.rsplit('/').next().unwrap().to_owned();
+        let root = tempfile::tempdir().unwrap();
+        let double = FakeCri::start(&root.path().join(SOCKET.trim_start_matches('/')));
+        double.add_sandbox("s1", "aaaa");
+        double.add_container(&id, "s1", "main", 2);
+        let (kernel, cgroup) = (node.clone(), path.clone());
+        double.table().apply = Some(Arc::new(move |_, told| {
+            for (file, text) in [
+                ("cpuset.cpus", told.cpuset_cpus.clone()),
+                ("cpuset.mems", told.cpuset_mems.clone()),
+                ("cpu.shares", told.cpu_shares.to_string()),
+                ("cpu.cfs_quota_us", told.cpu_quota.to_string()),
+            ] {
+                if !text.is_empty() {
+                    kernel.drift(&cgroup, file, &text);
+                }
+            }
+        }));
+        Self { node, root, double, path, id }
+    }
+
+    fn agent(&self) -> Pinning {
+        let host: Arc<dyn HostFiles> = Arc::new(self.node.host.clone());
+        let processes = Arc::new(ProcessTable::new(Arc::clone(&host)));
+        let kubelet = Arc::new(KubeletFiles::new(host, processes));
+        let search =
+            SocketSearch { socket: CriSocket::Path(SOCKET.into()), host_root: self.root.path().into(), kubelet };
+        let runtime = Arc::new(CriRuntime::new(search, Patience::default()));
+        Pinning::new(PinningPorts { runtime: Some(runtime), ..self.node.ports() }).0
+    }
+
+    /// The kubelet resizes the container in place, as the runtime would do it: no sets.
+    fn resize(&self, cpus: i64) {
+        let mut table = self.double.table();
+        let apply = table.apply.clone().unwrap();
+        let resources = &mut table.containers.get_mut(&self.id).unwrap().resources;
+        (resources.cpu_shares, resources.cpu_quota) = (cpus * 1024, cpus * 100_000);
+        apply(&self.id, resources);
+    }
+}
+
+fn spec() -> NodeSpec {
+    static_cpus("0")
+}
+
+#[tokio::test]
+async fn a_container_is_known_by_name_and_written_through_the_runtime() {
+    let fixture = Fixture::new();
+    let agent = fixture.agent();
+    converge(&agent, &spec()).await;
+    assert_eq!(fixture.node.effective(&fixture.path).to_string(), "1-2");
+    assert_eq!(fixture.double.table().containers[&fixture.id].resources.cpuset_cpus, "1-2");
+    let observed = agent.observe(&spec().resource_managers).await.unwrap();
+    let objects = Pinning::objects(&spec().resource_managers, &observed);
+    assert_eq!(objects.iter().map(|object| object.object.as_str()).collect::<Vec<_>>(), ["default/pod-aaaa/main"]);
+}
+
+#[tokio::test]
+async fn a_resize_is_seen_by_the_pass_that_its_files_wake() {
+    let fixture = Fixture::new();
+    let agent = fixture.agent();
+    converge(&agent, &spec()).await;
+    let asked = fixture.double.count("ContainerStatus");
+    pass(&agent, &spec()).await;
+    assert_eq!(fixture.double.count("ContainerStatus"), asked, "nothing is asked twice without a cause");
+    fixture.resize(3);
+    pass(&agent, &spec()).await;
+    assert_eq!(fixture.node.effective(&fixture.path).len(), 3);
+}
+
+#[tokio::test]
+async fn a_pod_of_another_kernel_is_left_alone_and_that_is_said() {
+    let fixture = Fixture::new();
+    fixture.double.table().handler_types.insert("safe".into(), "io.containerd.kata.v2".into());
+    fixture.double.table().sandboxes.get_mut("s1").unwrap().runtime_handler = "safe".into();
+    let agent = fixture.agent();
+    let done = converge(&agent, &spec()).await;
+    assert_eq!(fixture.node.effective(&fixture.path).len(), 8, "it keeps what it had");
+    assert!(fixture.double.table().changes.is_empty());
+    let said: Vec<_> = done.left.findings.iter().filter(|finding| finding.code == "pod-sandboxed").collect();
+    assert_eq!(said.len(), 1, "{:?}", done.left.findings);
+}
