@@ -124,6 +124,7 @@ for attempt in 1 2 3; do
   boot
   ! grep -aq 'lab: the machine is up' "$work/console" || break
   echo "machine.sh: no sign of life after attempt $attempt" >&2
+  tail -n 3 "$work/errors" >&2
 done
 result=$(sed -n 's/^lab: exit \([0-9]*\).*/\1/p' "$work/printed" | tail -n 1)
 [ -z "$result" ] || exit "$result"
