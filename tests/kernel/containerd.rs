@@ -1,5 +1,7 @@
 //! The daemon beside a real containerd on this very machine: pods as the kubelet runs them, truth as the kernel tells it.
 
+mod measure;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "tests stop at the first surprise"
 )]
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
