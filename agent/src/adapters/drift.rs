@@ -123,6 +123,7 @@ impl DriftEvents for KernelEvents {
         }
         state.failed.retain(|watch| all.contains(watch));
         follow_mounted(&self.state, &mut state, &all);
+        let mut begun = false;
         for watch in all {
             let (path, mask) = match &watch {
                 Watch::File(path) => (path, WatchMask::MODIFY | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF),
@@ -144,12 +145,17 @@ impl DriftEvents for KernelEvents {
                 Ok(descriptor) => {
                     state.failed.remove(&watch);
                     state.active.insert(watch, descriptor);
+                    begun = true;
                 }
                 Err(error) if state.failed.insert(watch.clone()) => {
                     debug!(subsystem, path = %path.display(), %error, "cannot watch; left to the resync");
                 }
                 Err(_) => {}
             }
+        }
+        // What changed between the look at the node and now was announced to nobody.
+        if begun && let Some(waker) = state.wakers.get(subsystem) {
+            waker.notify_one();
         }
     }
 }

@@ -22,6 +22,7 @@ mod writers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use trimtab_domain::cgroup::Version;
@@ -53,6 +54,10 @@ use crate::reconcile::{Error, Subsystem};
 
 /// Where the kubelet links the logs of containers; a new link is a container that runs.
 const CONTAINER_LOGS: &str = "/var/log/containers";
+
+/// Time between two looks at a runtime that does not announce what it does: it forgets a pod a moment after the last cgroup of
+/// the pod is gone, and nothing tells of that.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the subsystem asks of the node.
 #[derive(Clone)]
@@ -273,6 +278,11 @@ impl Subsystem for Pinning {
 
     fn wake(&self) -> Option<Arc<Notify>> {
         Some(self.desk.wake())
+    }
+
+    fn resync(desired: &Self::Desired, observed: &Observed) -> Option<Duration> {
+        let asked_only = !observed.desk.connected && observed.desk.roster.sandboxes().next().is_some();
+        (desired.is_some() && asked_only).then_some(ASK_AGAIN)
     }
 
     fn likely_writer(object: &str) -> Option<&'static str> {
