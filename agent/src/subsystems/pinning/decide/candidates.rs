@@ -10,7 +10,7 @@ use trimtab_domain::roster::pod::{KnownContainer, KnownPod};
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::workload::{Container, ContainerKind, Pod, QosClass, ResourceName, Resources};
 
-use crate::subsystems::pinning::desk::Place;
+use crate::subsystems::pinning::desk::{DeskView, Place};
 use crate::subsystems::pinning::facts::Observed;
 
 /// A pod that may be entitled to something.
@@ -52,7 +52,7 @@ pub(super) fn candidates<'a>(
     let cgroups: BTreeMap<&str, &ContainerCgroup> =
         pods.flat_map(|pod| &pod.containers).map(|container| (container.cpuset.path.as_str(), container)).collect();
     let candidates = observed.joined.pods.iter().filter(|pod| is_candidate(spec, pod)).map(|known| {
-        let mut candidate = candidate(known, &cgroups, &observed.desk.places);
+        let mut candidate = candidate(known, &cgroups, &observed.desk);
         if known.qos.exact() == Some(&QosClass::Guaranteed) {
             findings.extend(candidate.members.iter().filter_map(|member| unknown_request(&candidate, member)));
         }
@@ -71,13 +71,12 @@ fn is_candidate(spec: &ResourceManagersSpec, pod: &KnownPod) -> bool {
     pod.sandboxed.is_none() && (guaranteed || annotated())
 }
 
-fn candidate<'a>(
-    known: &'a KnownPod,
-    cgroups: &BTreeMap<&str, &'a ContainerCgroup>,
-    places: &[Place],
-) -> Candidate<'a> {
+fn candidate<'a>(known: &'a KnownPod, cgroups: &BTreeMap<&str, &'a ContainerCgroup>, desk: &DeskView) -> Candidate<'a> {
     let mut members: Vec<Member<'_>> = Vec::new();
-    for container in &known.containers {
+    // A cgroup that a runtime does not name, which names others, is nobody's yet: that of a sandbox on its way, say, whose
+    // limits are still the kernel's.
+    let told = |container: &&KnownContainer| desk.roster.is_empty() || !container.name.is_empty();
+    for container in known.containers.iter().filter(told) {
         let cgroup = container.cgroup.as_deref().and_then(|path| cgroups.get(path).copied());
         // Of several with one name the last one counts, and one that runs counts more: the others are on their way out.
         if cgroup.is_none() && members.iter().any(|other| other.known.key() == container.key()) {
@@ -88,7 +87,8 @@ fn candidate<'a>(
     }
     let qos = known.qos.value().copied().unwrap_or(QosClass::Burstable);
     let mut containers: Vec<Container> = members.iter().map(|member| container(member.known)).collect();
-    for place in places.iter().filter(|place| place.pod.uid == known.uid) {
+    let kept = |place: &&Place| place.pod.uid == known.uid && desk.roster.keeps(&known.uid, &place.container);
+    for place in desk.places.iter().filter(kept) {
         if !containers.iter().any(|container| container.name == place.container) {
             containers.extend(place.pod.containers.iter().find(|known| known.name == place.container).cloned());
         }
