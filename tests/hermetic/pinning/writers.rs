@@ -252,3 +252,20 @@ async fn nothing_grows_once_somebody_else_has_come() {
     assert_eq!(error.class, Class::Refused);
     assert_eq!(all.node.effective(&all.shared).to_string(), "0,3");
 }
+
+#[tokio::test]
+async fn what_a_container_was_created_with_is_no_original() {
+    for (version, driver) in NODES {
+        let all = Fixture::new(version, driver).known();
+        converge(&all.with_runtime(), &spec()).await;
+        // As if the runtime had been told at creation: it tells the sets, and nobody remembers others.
+        all.node.ledger.lose();
+        converge(&all.with_runtime(), &spec()).await;
+        all.assert_pinned("as before");
+        assert!(!all.node.ledger.snapshot().is_empty());
+        converge(&all.with_runtime(), &NodeSpec::default()).await;
+        let sets = [&all.pinned, &all.shared].map(|path| all.node.effective(path).to_string());
+        assert_eq!(sets, ["0-3", "0-3"], "{version:?} {driver:?}");
+        assert!(all.node.ledger.snapshot().is_empty());
+    }
+}

@@ -14,7 +14,7 @@ use trimtab::ports::runtime::{
 };
 use trimtab::ports::units::{self, UnitChange, UnitError, Units};
 use trimtab_domain::cgroup::{Configured, parse_leaf};
-use trimtab_domain::roster::{ContainerState, SandboxContainer, SandboxId};
+use trimtab_domain::roster::{ContainerState, SandboxContainer, SandboxId, ToldResources};
 use trimtab_domain::workload::ContainerId;
 
 use super::fake_cgroups::FakeCgroups;
@@ -129,6 +129,7 @@ impl ContainerRuntime for FakeRuntime {
             if state.mood == Mood::Away {
                 return Err(away("ListContainers"));
             }
+            let told = |id: &ContainerId, file| state.told.get(id)?.get(file).cloned();
             let container = |(id, created_at_ns): (&ContainerId, &i64)| SandboxContainer {
                 id: id.clone(),
                 sandbox: SandboxId(String::new()),
@@ -139,7 +140,11 @@ impl ContainerRuntime for FakeRuntime {
                 cgroups_path: String::new(),
                 labels: BTreeMap::new(),
                 annotations: BTreeMap::new(),
-                resources: None,
+                resources: Some(ToldResources {
+                    cpus: told(id, "cpuset.cpus").unwrap_or_default(),
+                    mems: told(id, "cpuset.mems").unwrap_or_default(),
+                    ..ToldResources::default()
+                }),
             };
             let containers = state.created.iter().map(container).collect();
             Ok(RuntimeListing { containers, ..RuntimeListing::default() })

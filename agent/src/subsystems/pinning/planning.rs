@@ -178,10 +178,15 @@ impl<'a> Planner<'a> {
 
     /// Remembers an order before it is carried out, unless the ledger knows it already.
     fn promise(&mut self, object: &str, current: &str, ordered: &str) {
+        self.promise_back(object, Original::Value(current.to_owned()), ordered);
+    }
+
+    /// The same with what comes back one day.
+    fn promise_back(&mut self, object: &str, original: Original, ordered: &str) {
         if self.observed.records.get(object).is_none_or(|record| record.ordered != ordered) {
             self.before.push(LedgerChange::Promise(Record {
                 object: object.to_owned(),
-                original: Original::Value(current.to_owned()),
+                original,
                 ordered: ordered.to_owned(),
             }));
         }

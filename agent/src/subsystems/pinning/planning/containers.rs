@@ -82,8 +82,19 @@ impl Planner<'_> {
                 self.inherits && facts::effective(&pod.cpuset, file).as_ref() == Some(set)
             }
             Original::Value(text) => CpuSet::parse(text).as_ref() == Ok(set),
-            Original::Absent | Original::Unknown => false,
+            Original::Absent => facts::effective(&pod.cpuset, file).as_ref() == Some(set),
+            Original::Unknown => false,
         }
+    }
+
+    /// True if the set of a container is the agent's own from the start: the runtime was told it when the container was
+    /// created, and no kubelet tells one that leaves pinning to us. Then there is no original but "as the pod".
+    fn is_born_with(&self, container: &ContainerCgroup, file: &str, set: &CpuSet) -> bool {
+        let desk = &self.observed.desk;
+        let told = desk.roster.container(&container.id).and_then(|known| known.resources.as_ref());
+        let told = told.map(|told| if file == CPUS { told.cpus.as_str() } else { told.mems.as_str() });
+        let is_told = told.is_some_and(|told| CpuSet::parse(told).as_ref() == Ok(set));
+        !set.is_empty() && (is_told || file == CPUS && desk.born_pinned.contains(&container.id))
     }
 
     fn enforce(
@@ -104,13 +115,16 @@ impl Planner<'_> {
         if file == MEMS && self.would_move_pages(&effective, set) {
             return self.report_pages(pod, container, (set, &effective));
         }
+        let born = configured.as_ref().is_some_and(|set| self.is_born_with(container, file, set));
+        let original = if born { Original::Absent } else { Original::Value(text.to_owned()) };
         if configured.as_ref() == Some(set) || (inherits && effective == *set) {
-            if self.record(cpuset, file).is_some() {
-                self.promise(&object, text, &ordered);
+            let is_everything = facts::effective(&pod.cpuset, file).as_ref() == Some(set);
+            if self.record(cpuset, file).is_some() || (born && !is_everything) {
+                self.promise_back(&object, original, &ordered);
             }
             return;
         }
-        self.promise(&object, text, &ordered);
+        self.promise_back(&object, original, &ordered);
         let now = if inherits { effective } else { configured.unwrap_or_default() };
         if exclusive || now.is_empty() {
             self.change(container, file, (&now, set), When::Pin);

@@ -23,7 +23,12 @@ pub(super) enum Way {
 
 /// Decides how a file goes back. `inherited` is what an empty text stands for.
 fn way(record: &Record, now: Option<&str>, inherited: Option<&CpuSet>) -> Way {
-    let (Original::Value(was), Some(now)) = (&record.original, now) else { return Way::Forget };
+    let (was, now) = match (&record.original, now) {
+        (Original::Value(was), Some(now)) => (was.as_str(), now),
+        // It was made with the order: what it inherits is what it would have had.
+        (Original::Absent, Some(now)) => ("", now),
+        (Original::Unknown, _) | (_, None) => return Way::Forget,
+    };
     let set = |text: &str| match (text, inherited) {
         ("", Some(inherited)) => Some(inherited.clone()),
         _ => CpuSet::parse(text).ok(),
@@ -36,7 +41,7 @@ fn way(record: &Record, now: Option<&str>, inherited: Option<&CpuSet>) -> Way {
         (Some(now), Some(ordered)) => now.is_subset(&ordered),
         _ => false,
     };
-    if ours { Way::Write(was.clone()) } else { Way::Keep }
+    if ours { Way::Write(was.to_owned()) } else { Way::Keep }
 }
 
 /// The same for a bound of CPU time: one that is not lifted any more is somebody else's.
@@ -49,7 +54,8 @@ fn bound_way(record: &Record, now: &str) -> Way {
 
 impl Planner<'_> {
     pub(super) fn way(&self, record: &Record, now: Option<&str>, inherited: &CpuSet) -> Way {
-        way(record, now, self.inherits.then_some(inherited))
+        let born = record.original == Original::Absent;
+        way(record, now, (self.inherits || born).then_some(inherited))
     }
 
     pub(super) fn record(&self, cpuset: &Cpuset, file: &str) -> Option<&Record> {
