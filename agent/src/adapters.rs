@@ -21,3 +21,4 @@ pub mod runtime_config;
 pub mod systemd;
 pub mod thread_masks;
 pub mod topology_sysfs;
+pub mod uevents;

@@ -231,6 +231,8 @@ pub enum Watch {
     /// What a path leads to changes, wherever on the way: a file or the entries of a directory, present or not. The path
     /// is this process's own (a mounted ConfigMap), not one of the host.
     Mounted(PathBuf),
+    /// CPUs, NUMA nodes or memory go or come (`NETLINK_KOBJECT_UEVENT`).
+    Hardware,
     /// Network interfaces appear, vanish or are renamed in this network namespace (netlink group `RTNLGRP_LINK`).
     Interfaces,
     /// Any nf_tables transaction in this network namespace (netlink group `NFNLGRP_NFTABLES`).

@@ -1,4 +1,4 @@
-//! The kernel's announcements of change: inotify for files and directories, netlink for netfilter and interfaces.
+//! The kernel's announcements of change: inotify for files and directories, netlink for the rest.
 //!
 //! One inotify instance serves every subsystem. A file below `/proc/sys` announces writes made through the same mount
 //! of procfs; writes through another mount (a container's own `/proc`) are found by the resync.
@@ -66,6 +66,12 @@ impl KernelEvents {
     pub fn interfaces_changed(&self) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.wake(|watch| *watch == Watch::Interfaces);
+    }
+
+    /// Wakes every subsystem that asked for events about CPUs and memory.
+    pub fn hardware_changed(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.wake(|watch| *watch == Watch::Hardware);
     }
 
     fn on_host(&self, path: &Path) -> PathBuf {
@@ -136,7 +142,7 @@ impl DriftEvents for KernelEvents {
                         | WatchMask::DELETE_SELF
                         | WatchMask::ONLYDIR,
                 ),
-                Watch::Netfilter | Watch::Interfaces | Watch::Mounted(_) => continue,
+                Watch::Netfilter | Watch::Interfaces | Watch::Hardware | Watch::Mounted(_) => continue,
             };
             if state.active.contains_key(&watch) {
                 continue;

@@ -19,6 +19,7 @@ use crate::adapters::ledger::DiskLedger;
 use crate::adapters::links::LinkChanges;
 use crate::adapters::nftables::Changes;
 use crate::adapters::profile_file::{self, LoadedProfile};
+use crate::adapters::uevents::HardwareChanges;
 use crate::cli::exit;
 use crate::config::{HttpAddress, NriSocket, RunArgs};
 use crate::lifecycle;
@@ -102,6 +103,7 @@ fn engine(
         let drift = KernelEvents::start(&args.node.host_root, cancel.clone());
         tokio::spawn(follow_netfilter(Arc::clone(&drift), cancel.clone()));
         tokio::spawn(follow_interfaces(Arc::clone(&drift), cancel.clone()));
+        tokio::spawn(follow_hardware(Arc::clone(&drift), cancel.clone()));
         let profile = profile_file::follow(&args.node.profile, &args.node.state_dir, cancel.clone());
         let spec = spec_in.subscribe();
         tokio::spawn(follow_profile(profile, Arc::clone(board), spec_in, cancel.clone()));
@@ -195,6 +197,35 @@ async fn follow_interfaces(drift: Arc<KernelEvents>, cancel: CancellationToken) 
                 Ok(()) => drift.interfaces_changed(),
                 Err(error) => {
                     warn!(%error, "interface events have ended; new interfaces are found by the resync only");
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// Wakes who asked for events about CPUs and memory. Without the socket the resync finds what went or came.
+async fn follow_hardware(drift: Arc<KernelEvents>, cancel: CancellationToken) {
+    /// The kernel changes the sets of cgroups a moment after it has announced the cause (`cpuset_hotplug_workfn`).
+    const SETTLED: Duration = Duration::from_millis(100);
+    let mut changes = match HardwareChanges::open() {
+        Ok(changes) => changes,
+        Err(error) => {
+            warn!(%error, "hotplug events are not available; CPUs that go or come are found by the resync only");
+            return;
+        }
+    };
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            change = changes.next() => match change {
+                Ok(()) => {
+                    drift.hardware_changed();
+                    tokio::time::sleep(SETTLED).await;
+                    drift.hardware_changed();
+                }
+                Err(error) => {
+                    warn!(%error, "hotplug events have ended; CPUs that go or come are found by the resync only");
                     return;
                 }
             },

@@ -39,6 +39,7 @@ pub use self::facts::Observed;
 use self::lookout::Lookout;
 use self::planning::Limits;
 pub use self::step::{Expected, FileWrite, FirstPin, PinStep};
+use self::writers::{QUOTA, quota_file};
 pub use self::writers::{Via, Writers};
 use crate::ports::cgroups::{CgroupError, CgroupTree};
 use crate::ports::kubelet::KubeletSource;
@@ -255,21 +256,28 @@ impl Subsystem for Pinning {
     }
 
     fn watches(_desired: &Self::Desired, observed: &Observed) -> Vec<Watch> {
-        let mut watches = vec![Watch::Directory(PathBuf::from(CONTAINER_LOGS))];
+        let mut watches = vec![Watch::Hardware, Watch::Directory(PathBuf::from(CONTAINER_LOGS))];
         let Some(tree) = &observed.tree else { return watches };
         let mount = Path::new(&tree.mount);
         let directories =
             std::iter::once(&tree.root).chain(&tree.classes).chain(tree.pods.iter().map(|pod| &pod.cpuset));
         watches.extend(directories.map(|cpuset| Watch::Directory(mount.join(&cpuset.path))));
         for pod in &tree.pods {
+            // The kubelet bounds a pod when it resizes one of its containers.
+            let recorded = |file| observed.records.contains_key(&facts::file_object(&pod.cpuset.path, file));
+            if let Some(cpu) = tree.cpu.as_ref().filter(|cpu| recorded(quota_file(cpu.version))) {
+                watches.push(Watch::File(Path::new(&cpu.mount).join(&pod.cpuset.path).join(quota_file(cpu.version))));
+            }
             for container in observed.containers(pod) {
                 let path = &container.cpuset.path;
                 watches.push(Watch::File(mount.join(path).join(facts::CPUS)));
                 watches.push(Watch::File(mount.join(path).join(facts::MEMS)));
                 // A runtime sets the limits a moment after it has made the cgroup.
                 if let Some(cpu) = tree.cpu.as_ref().filter(|_| pod.qos == QosClass::Guaranteed) {
-                    let file = if cpu.version == Version::V1 { "cpu.shares" } else { "cpu.max" };
-                    watches.push(Watch::File(Path::new(&cpu.mount).join(path).join(file)));
+                    let directory = Path::new(&cpu.mount).join(path);
+                    let shares = (cpu.version == Version::V1).then_some("cpu.shares");
+                    let files = shares.into_iter().chain([quota_file(cpu.version)]);
+                    watches.extend(files.map(|file| Watch::File(directory.join(file))));
                 }
             }
         }
@@ -286,6 +294,9 @@ impl Subsystem for Pinning {
     }
 
     fn likely_writer(object: &str) -> Option<&'static str> {
+        if QUOTA.iter().any(|file| object.ends_with(file)) {
+            return Some("the kubelet, which resizes the pod, the container runtime, or systemd (daemon-reload)");
+        }
         if object.contains(".slice/") {
             Some("systemd, which applies the properties of its units again (daemon-reload), or the container runtime")
         } else {
