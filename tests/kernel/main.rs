@@ -18,6 +18,7 @@ mod crash;
 mod cri;
 mod daemon;
 mod kernel_knobs;
+mod nri;
 #[path = "../hermetic/laws.rs"]
 mod laws;
 mod masquerade;
