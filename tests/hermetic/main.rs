@@ -16,6 +16,7 @@ mod cgroup;
 mod cri;
 mod docs;
 mod engine;
+mod fuzz_corpus;
 mod kernel_knobs;
 mod laws;
 mod masquerade;
@@ -30,3 +31,10 @@ mod profile_file;
 mod serve;
 mod support;
 mod sysctl;
+
+#[path = "../fuzz/src/replay.rs"]
+#[allow(unreachable_pub, reason = "shared with the tests of the domain")]
+mod replay;
+#[path = "../fuzz/src/wire.rs"]
+#[allow(unreachable_pub, reason = "the bodies are public in the crate of the fuzz targets")]
+mod wire;

@@ -18,11 +18,11 @@ mod crash;
 mod cri;
 mod daemon;
 mod kernel_knobs;
-mod nri;
 #[path = "../hermetic/laws.rs"]
 mod laws;
 mod masquerade;
 mod masquerade_crash;
+mod nri;
 mod pinning;
 mod pod;
 mod support;

@@ -15,8 +15,7 @@ use trimtab_domain::spec::cgroup::CgroupDriver;
 use trimtab_domain::sysctl::{HostNamespaces, KernelVersion, SysctlAllowlist, SysctlPattern, normalize};
 use trimtab_domain::workload::QosClass;
 
-/// A fuzz target: its name, which is that of its corpus, and its body.
-pub type Target = (&'static str, fn(&[u8]));
+use crate::replay::Target;
 
 /// Every target of the domain's parsers.
 pub const TARGETS: [Target; 6] = [

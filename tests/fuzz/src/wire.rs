@@ -1,0 +1,60 @@
+//! What the fuzz targets of the wire formats do: whatever is read is the same however the bytes arrive.
+
+use trimtab::adapters::nri::mux::{self, Demux};
+use trimtab::adapters::nri::ttrpc::{MAX_BODY_BYTES, MessageReader, RawMessage};
+
+use crate::replay::Target;
+
+/// Every target of the wire formats.
+pub const TARGETS: [Target; 2] = [("nri_mux", nri_mux), ("nri_ttrpc", nri_ttrpc)];
+
+/// The first byte says how the rest is cut.
+fn cut(data: &[u8]) -> Option<(impl Iterator<Item = &[u8]>, &[u8])> {
+    let (length, bytes) = data.split_first()?;
+    Some((bytes.chunks(usize::from(*length).max(1)), bytes))
+}
+
+/// Frames: pieces of one connection join to the same stream, and what is written is read.
+pub fn nri_mux(data: &[u8]) {
+    fn read<'a>(arriving: impl Iterator<Item = &'a [u8]>) -> (Vec<(u32, u8)>, bool) {
+        let (mut demux, mut bytes) = (Demux::default(), Vec::new());
+        for mut arrived in arriving {
+            loop {
+                match demux.next(&mut arrived) {
+                    Ok(Some(piece)) => bytes.extend(piece.bytes.iter().map(|byte| (piece.connection, *byte))),
+                    Ok(None) => break,
+                    Err(_) => return (bytes, false),
+                }
+            }
+            assert!(arrived.is_empty(), "all that arrived is read");
+        }
+        (bytes, true)
+    }
+    let Some((pieces, bytes)) = cut(data) else { return };
+    assert_eq!(read(pieces), read(std::iter::once(bytes)));
+    let mut frames = Vec::new();
+    mux::write_frames(7, bytes, &mut frames);
+    assert_eq!(read(std::iter::once(&*frames)), (bytes.iter().map(|byte| (7, *byte)).collect(), true));
+}
+
+/// Messages: the same ones come out, and none is longer than is allowed.
+pub fn nri_ttrpc(data: &[u8]) {
+    fn read<'a>(arriving: impl Iterator<Item = &'a [u8]>) -> (Vec<RawMessage>, bool) {
+        let (mut reader, mut messages) = (MessageReader::default(), Vec::new());
+        for mut arrived in arriving {
+            loop {
+                match reader.next(&mut arrived) {
+                    Ok(Some(message)) => messages.push(message),
+                    Ok(None) => break,
+                    Err(_) => return (messages, false),
+                }
+            }
+            assert!(arrived.is_empty(), "all that arrived is read");
+        }
+        (messages, true)
+    }
+    let Some((pieces, bytes)) = cut(data) else { return };
+    let whole = read(std::iter::once(bytes));
+    assert!(whole.0.iter().all(|message| message.body.len() <= MAX_BODY_BYTES));
+    assert_eq!(read(pieces), whole);
+}
