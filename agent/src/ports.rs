@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use trimtab_domain::masquerade::{Backend, TableId};
+use trimtab_domain::masquerade::{Backend, Family, Native, NativeView, TableId};
 use trimtab_domain::plan::Cause;
 use trimtab_domain::record::{LedgerChange, Record};
 
@@ -182,6 +182,24 @@ pub trait NatTable: Send + Sync + 'static {
     /// # Errors
     /// [`NatError`] with the command and what it printed; nothing was changed then.
     fn restore(&self, table: TableId, text: &str) -> impl Future<Output = Result<(), NatError>> + Send;
+
+    /// The table of our own in nftables; no process is started.
+    ///
+    /// # Errors
+    /// [`NatError`] with what was asked of the kernel.
+    fn read_native(&self, _family: Family) -> Result<NativeSaved, NatError> {
+        let detail = "this agent was built without the nftables back end".to_owned();
+        Ok(NativeSaved::Unavailable { cause: Cause::Unsupported, detail })
+    }
+
+    /// Makes the table of our own do this in one transaction, or with `None` removes it.
+    ///
+    /// # Errors
+    /// [`NatError`] with what the kernel refused.
+    fn write_native(&self, family: Family, _to: Option<&Native>) -> Result<(), NatError> {
+        let command = format!("write table {} for {family}", trimtab_domain::masquerade::NATIVE_TABLE);
+        Err(NatError { command, status: "not built in".into(), output: String::new(), transient: false })
+    }
 }
 
 /// A backend of iptables and why it was chosen.
@@ -207,7 +225,21 @@ pub enum Saved {
     },
 }
 
-/// An iptables command failed.
+/// What reading the table of our own gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NativeSaved {
+    /// What it is.
+    View(NativeView),
+    /// This node does not have nftables, or does not let it be read.
+    Unavailable {
+        /// Which of these.
+        cause: Cause,
+        /// The facts and the remedy.
+        detail: String,
+    },
+}
+
+/// An iptables command or a transaction failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{command} failed ({status}): {output}")]
 pub struct NatError {

@@ -1,4 +1,5 @@
-//! Masquerade rules in iptables' table `nat`: what is there, what should be there, and the one transaction between.
+//! Masquerade rules in iptables' table `nat` or in a table of our own: what is there, what should be there, and the one
+//! transaction between.
 //!
 //! Facts about the chain, its jump and its comments: kubernetes-sigs/ip-masq-agent, `cmd/ip-masq-agent`.
 
@@ -7,6 +8,8 @@ mod change;
 mod decide;
 mod findings;
 mod give_back;
+mod native;
+mod native_plan;
 mod policy;
 mod report;
 mod rule;
@@ -16,6 +19,7 @@ mod view;
 pub use chain::{ChainNameError, ChainValue, check_chain_name};
 pub use change::{Change, remove_chain, restore_original, write_chain};
 pub use decide::{Nat, Observed, Step, decide, tables_of_interest};
+pub use native::{AddressRange, NATIVE_TABLE, Native, NativeView, address, last_address};
 pub use policy::{Masquerading, Policy, PolicyError, PortProtocol, Share};
 pub use report::{ChainReport, objects};
 pub use rule::{Rule, RuleError};
@@ -67,22 +71,26 @@ impl fmt::Display for Family {
     }
 }
 
-/// Which of iptables' two implementations holds the rules; each is blind to the rules of the other, and both act.
+/// What holds the rules: one of iptables' two implementations or a table of our own; each is blind to the rules of the
+/// others, and all act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Backend {
     /// iptables-nft: rules live in `nf_tables`, changes are announced.
     Nft,
     /// iptables-legacy: rules live in `ip_tables`, nothing is announced.
     Legacy,
+    /// nftables without iptables: a table of our own, changes are announced.
+    Native,
 }
 
 impl Backend {
-    /// `nft` or `legacy`, as in the names of the tools.
+    /// `nft` or `legacy`, as in the names of the tools, or `nftables`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Nft => "nft",
             Self::Legacy => "legacy",
+            Self::Native => "nftables",
         }
     }
 }
@@ -121,6 +129,7 @@ impl TableId {
         let backend = match parts.next()? {
             "nft" => Backend::Nft,
             "legacy" => Backend::Legacy,
+            "nftables" => Backend::Native,
             _ => return None,
         };
         Some((Self { family, backend }, parts.next()?))
@@ -134,6 +143,7 @@ impl TableId {
             (Family::V6, Backend::Nft) => "ip6tables-nft",
             (Family::V4, Backend::Legacy) => "iptables-legacy",
             (Family::V6, Backend::Legacy) => "ip6tables-legacy",
+            (_, Backend::Native) => "nft",
         }
     }
 }
@@ -155,7 +165,7 @@ mod tests {
     #[test]
     fn an_object_name_is_read_back() {
         for family in Family::ALL {
-            for backend in [Backend::Nft, Backend::Legacy] {
+            for backend in [Backend::Nft, Backend::Legacy, Backend::Native] {
                 let table = TableId { family, backend };
                 let object = table.object("A/B-C");
                 assert_eq!(TableId::parse_object(&object), Some((table, "A/B-C")), "{object}");

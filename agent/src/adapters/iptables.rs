@@ -3,14 +3,15 @@
 //! The tools are run only when a table has to be read or written; whether it has to be read is asked of the kernel.
 
 mod backend;
+mod native;
 mod tools;
 
 use tokio::sync::Mutex;
-use trimtab_domain::masquerade::{Backend, Family, TableId};
+use trimtab_domain::masquerade::{Backend, Family, Native, TableId};
 use trimtab_domain::plan::Cause;
 
 use crate::adapters::nftables;
-use crate::ports::{BackendChoice, NatError, NatTable, Saved};
+use crate::ports::{BackendChoice, NatError, NatTable, NativeSaved, Saved};
 
 use self::backend::Detection;
 pub use self::tools::SEARCH_PATH;
@@ -45,6 +46,9 @@ impl NatTable for Iptables {
     }
 
     async fn too_old_for_random(&self, table: TableId) -> Option<String> {
+        if table.backend == Backend::Native {
+            return None;
+        }
         self.tools
             .version(table)
             .await
@@ -54,7 +58,7 @@ impl NatTable for Iptables {
 
     fn generation(&self, table: TableId) -> Option<u64> {
         match table.backend {
-            Backend::Nft => nftables::generation().ok().map(u64::from),
+            Backend::Nft | Backend::Native => nftables::generation().ok().map(u64::from),
             // While there is no table, nothing can have changed; a table that is there announces and counts nothing.
             Backend::Legacy => (!backend::legacy_tables(table.family).contains("nat")).then_some(0),
         }
@@ -71,6 +75,14 @@ impl NatTable for Iptables {
         }
     }
 
+    fn read_native(&self, family: Family) -> Result<NativeSaved, NatError> {
+        native::read(family)
+    }
+
+    fn write_native(&self, family: Family, to: Option<&Native>) -> Result<(), NatError> {
+        native::write(family, to)
+    }
+
     async fn restore(&self, table: TableId, text: &str) -> Result<(), NatError> {
         let tool = self.tools.find(table, Tool::Restore).ok_or_else(|| self.tools.missing_error(table))?;
         self.tools.run(tool, &["--noflush", "-w", tools::LOCK_WAIT_SECONDS], text).await.map(drop)
@@ -83,7 +95,7 @@ fn unavailable(table: TableId, error: &NatError) -> Option<Saved> {
     let says = |parts: &[&str]| parts.iter().any(|part| error.output.contains(part));
     if says(&["Permission denied", "Operation not permitted", "you must be root"]) {
         let capabilities = match backend {
-            Backend::Nft => "CAP_NET_ADMIN",
+            Backend::Nft | Backend::Native => "CAP_NET_ADMIN",
             Backend::Legacy => "CAP_NET_ADMIN and CAP_NET_RAW",
         };
         let detail = format!("{error}; the agent needs {capabilities} in the host's network namespace");
@@ -91,7 +103,7 @@ fn unavailable(table: TableId, error: &NatError) -> Option<Saved> {
     }
     if says(&["Table does not exist", "not supported", "Failed to initialize", "nf_tables is not available"]) {
         let module = match (backend, family) {
-            (Backend::Nft, _) => "nf_tables",
+            (Backend::Nft | Backend::Native, _) => "nf_tables",
             (Backend::Legacy, Family::V4) => "iptable_nat",
             (Backend::Legacy, Family::V6) => "ip6table_nat",
         };

@@ -1,7 +1,12 @@
-//! nf_tables over netlink: the number of the rule set's generation, whether a chain exists, and announced changes.
+//! nf_tables over netlink: the number of the rule set's generation, whether a chain exists, announced changes, and the
+//! table of our own.
 //!
 //! The few messages are written out by hand; their layout is that of `linux/netlink.h`, `linux/netfilter/nfnetlink.h`
 //! and `linux/netfilter/nf_tables.h`. Everything is about the network namespace of the calling thread.
+
+mod rules;
+pub mod table;
+mod wire;
 
 use std::future::poll_fn;
 use std::io;
@@ -38,12 +43,17 @@ const ATTRIBUTE_TYPE: u16 = 0x3fff;
 const ENOENT: i32 = 2;
 const ENOBUFS: i32 = 105;
 
+/// [`trimtab_domain::masquerade::NATIVE_TABLE`], as it travels.
+const OUR_TABLE: &[u8] = b"trimtab-masq\0";
+
 /// Lower byte of a message type, `enum nf_tables_msg_types`.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Message {
+    GetTable = 1,
     NewChain = 3,
     GetChain = 4,
+    GetSet = 10,
     NewGeneration = 15,
     GetGeneration = 16,
 }
@@ -137,6 +147,11 @@ impl Reply {
         number16(&self.0, 4) == Some(SUBSYSTEM << 8 | message as u16)
     }
 
+    fn into_attributes(mut self) -> Vec<u8> {
+        self.0.drain(..HEADERS.min(self.0.len()));
+        self.0
+    }
+
     fn attribute(&self, kind: u16) -> Option<&[u8]> {
         find_attribute(self.0.get(HEADERS..)?, kind)
     }
@@ -203,7 +218,7 @@ fn message_concerns_us(message: &[u8]) -> Option<bool> {
     let ours = kind >> 8 == SUBSYSTEM && Family::ALL.into_iter().any(|known| family_number(known) == family);
     let table = find_attribute(message.get(HEADERS..)?, ATTRIBUTE_TABLE)?;
     let is_new_chain = kind & 0xff == Message::NewChain as u16;
-    Some(ours && (table == b"nat\0" || (table == b"mangle\0" && is_new_chain)))
+    Some(ours && (table == b"nat\0" || table == OUR_TABLE || (table == b"mangle\0" && is_new_chain)))
 }
 
 fn find_attribute(attributes: &[u8], kind: u16) -> Option<&[u8]> {
@@ -248,6 +263,7 @@ mod tests {
         let rows = [
             ("rule in nat", message(new_rule, 2, "nat"), true),
             ("rule in nat, IPv6", message(new_rule, 10, "nat"), true),
+            ("our own table", message(new_rule, 10, trimtab_domain::masquerade::NATIVE_TABLE), true),
             ("nat of family inet", message(new_rule, 1, "nat"), false),
             ("filter", message(new_rule, 2, "filter"), false),
             ("rule in mangle", message(new_rule, 2, "mangle"), false),

@@ -30,7 +30,7 @@ const CIDR: &str = "a prefix such as 10.0.0.0/8";
 /// - `toPorts`: source ports such as `1024-2047,4000`, default: the kernel chooses;
 /// - `compat`: `kubernetes-sigs` or `azure`: rules to the letter of that agent (no prefix is left out; with `azure` no
 ///   random ports);
-/// - `backend`: `auto` (default), `iptables-nft` or `iptables-legacy`;
+/// - `backend`: `auto` (default), `iptables-nft`, `iptables-legacy` or `nftables`;
 /// - `onExit`: `keep` (default) or `remove`: what becomes of the rules when the agent stops;
 /// - `configFile`, `configDir`: the configuration of kubernetes-sigs' or Azure's agent, read in place and followed; it
 ///   has the list, link-local, limit and interval, which may then not stand here;
@@ -113,10 +113,11 @@ fn read_compat(section: &Object<'_>, problems: &mut Problems) -> Option<Compat> 
 fn read_backend(section: &Object<'_>, problems: &mut Problems) -> BackendWish {
     let word = section
         .field("backend")
-        .and_then(|cursor| cursor.choice(&["auto", "iptables-nft", "iptables-legacy"], problems));
+        .and_then(|cursor| cursor.choice(&["auto", "iptables-nft", "iptables-legacy", "nftables"], problems));
     match word {
         Some("iptables-nft") => BackendWish::IptablesNft,
         Some("iptables-legacy") => BackendWish::IptablesLegacy,
+        Some("nftables") => BackendWish::Nftables,
         _ => BackendWish::Auto,
     }
 }

@@ -19,7 +19,7 @@ use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
 
 use self::configs::{Configs, Wish};
 use crate::ports::masq_config::MasqConfig;
-use crate::ports::{BackendChoice, Ledger, NatError, NatTable, Saved, Watch};
+use crate::ports::{BackendChoice, Ledger, NatError, NatTable, NativeSaved, Saved, Watch};
 use crate::reconcile::report::ObjectReport;
 use crate::reconcile::{self, Error, Subsystem};
 
@@ -73,6 +73,7 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
             Some(BackendWish::Auto) => return self.nat.backend().await,
             Some(BackendWish::IptablesNft) => (Backend::Nft, "ipMasq.backend of the profile"),
             Some(BackendWish::IptablesLegacy) => (Backend::Legacy, "ipMasq.backend of the profile"),
+            Some(BackendWish::Nftables) => (Backend::Native, "ipMasq.backend of the profile"),
         };
         BackendChoice { backend, reason: reason.to_owned() }
     }
@@ -90,9 +91,8 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
         if let Some(nat) = generation.and_then(|generation| self.recall(table, generation, chains)) {
             return nat;
         }
-        let nat = match self.nat.save(table).await {
-            Ok(Saved::Text(text)) => look_at(&text, chains),
-            Ok(Saved::Unavailable { cause, detail }) => Nat::Unavailable { cause, detail },
+        let nat = match self.read_now(table, chains).await {
+            Ok(nat) => nat,
             Err(error) => return Nat::Unreadable(error.to_string()),
         };
         // A change while it was being read may or may not be in the text: then nothing is remembered.
@@ -101,6 +101,19 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(table, seen);
         }
         nat
+    }
+
+    async fn read_now(&self, table: TableId, chains: &BTreeSet<String>) -> Result<Nat, NatError> {
+        if table.backend == Backend::Native {
+            return Ok(match self.nat.read_native(table.family)? {
+                NativeSaved::View(view) => Nat::Native(view),
+                NativeSaved::Unavailable { cause, detail } => Nat::Unavailable { cause, detail },
+            });
+        }
+        Ok(match self.nat.save(table).await? {
+            Saved::Text(text) => look_at(&text, chains),
+            Saved::Unavailable { cause, detail } => Nat::Unavailable { cause, detail },
+        })
     }
 
     fn recall(&self, table: TableId, generation: u64, chains: &BTreeSet<String>) -> Option<Nat> {
@@ -166,13 +179,18 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
                 let written = self.nat.restore(*table, &change.text).await;
                 written.map_err(|error| failed(format!("cannot write {object}"), error))
             }
+            Step::Native { table, object, to, .. } => {
+                self.forget_table(*table);
+                let written = self.nat.write_native(table.family, to.as_ref());
+                written.map_err(|error| failed(format!("cannot write {object}"), error))
+            }
             Step::KeepConfig { .. } => self
                 .configs
                 .keep()
                 .map_err(|error| Error::transient("cannot remember the masquerade configuration", error)),
             Step::Read { table, object } => {
                 self.forget_table(*table);
-                let read = self.nat.save(*table).await;
+                let read = self.read_now(*table, &BTreeSet::new()).await;
                 read.map(drop).map_err(|error| failed(format!("cannot read table nat for {object}"), error))
             }
         }
@@ -213,13 +231,13 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
 impl reconcile::Step for Step {
     fn object(&self) -> Option<&str> {
         match self {
-            Self::Write { object, .. } | Self::Read { object, .. } => Some(object),
+            Self::Write { object, .. } | Self::Native { object, .. } | Self::Read { object, .. } => Some(object),
             Self::Ledger(_) | Self::KeepConfig { .. } => None,
         }
     }
 
     fn is_repair(&self) -> bool {
-        matches!(self, Self::Write { repair: true, .. })
+        matches!(self, Self::Write { repair: true, .. } | Self::Native { repair: true, .. })
     }
 }
 

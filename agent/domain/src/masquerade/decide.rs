@@ -8,9 +8,10 @@ use super::chain::{ChainValue, check_chain_name};
 use super::change::{Change, attach_chain, write_chain};
 use super::findings::findings;
 use super::give_back::{give_back, left_alone};
+use super::native::{NATIVE_TABLE, Native, NativeView};
 use super::policy::Policy;
 use super::view::{ChainView, TableView};
-use super::{Backend, Family, TableId};
+use super::{Backend, Family, TableId, native_plan};
 use crate::plan::{Cause, Plan, Refusal, Stage};
 use crate::record::{LedgerChange, Original, Record};
 use crate::spec::IpMasqSpec;
@@ -45,6 +46,8 @@ impl Observed {
 pub enum Nat {
     /// Read.
     Table(Arc<TableView>),
+    /// A table of our own, read.
+    Native(NativeView),
     /// This node does not have it, or does not let it be read.
     Unavailable {
         /// Why.
@@ -72,6 +75,19 @@ pub enum Step {
         /// True if the chain had been written like this before.
         repair: bool,
     },
+    /// One transaction on a table of our own.
+    Native {
+        /// The table.
+        table: TableId,
+        /// The table, as it is reported.
+        object: String,
+        /// What it was, for a person.
+        old: String,
+        /// What it shall do; `None`: be gone.
+        to: Option<Native>,
+        /// True if it had been written like this before.
+        repair: bool,
+    },
     /// Remember the files of an agent's configuration that are in force, for a restart that finds bad ones.
     KeepConfig {
         /// Where they lie.
@@ -93,6 +109,10 @@ impl fmt::Display for Step {
             Self::Ledger(LedgerChange::Forget { object }) => write!(f, "{object}: forget the original"),
             Self::KeepConfig { path } => write!(f, "{path}: remember as the last good configuration"),
             Self::Write { object, change, .. } => write!(f, "{object}: {} -> {}", change.old, change.new),
+            Self::Native { object, old, to, .. } => {
+                let new = to.as_ref().map_or_else(|| "absent".to_owned(), Native::summary);
+                write!(f, "{object}: {old} -> {new}")
+            }
             Self::Read { object, .. } => write!(f, "{object}: unreadable -> read again"),
         }
     }
@@ -107,7 +127,7 @@ pub fn tables_of_interest(
 ) -> BTreeMap<TableId, BTreeSet<String>> {
     let mut tables: BTreeMap<TableId, BTreeSet<String>> = BTreeMap::new();
     for (table, spec) in desired_tables(desired, backend) {
-        tables.entry(table).or_default().insert(spec.masq_chain.clone());
+        tables.entry(table).or_default().insert(chain_in(table, spec).to_owned());
     }
     for (table, chain) in records.iter().filter_map(|record| TableId::parse_object(&record.object)) {
         tables.entry(table).or_default().insert(chain.to_owned());
@@ -115,21 +135,39 @@ pub fn tables_of_interest(
     tables
 }
 
-/// Decides; the families and backends are independent of one another, the steps on one table are in order: first the
-/// new chain, then chains to give back, so that a renamed chain leaves no gap.
+/// Decides; the families are independent of one another, the steps of one are in order: first the new chain, then those to
+/// give back, so that neither a renamed chain nor another back end leaves a gap. While both are there, the older one
+/// decides first and passes on what it exempts, so every connection is treated by the one or the other.
 #[must_use]
 pub fn decide(desired: Option<&IpMasqSpec>, observed: &Observed) -> Plan<Step> {
     let mut plan = Plan::default();
-    let mut steps: BTreeMap<TableId, Vec<Step>> = BTreeMap::new();
+    let mut steps: BTreeMap<Family, Vec<Step>> = BTreeMap::new();
     let mut wanted = BTreeSet::new();
+    let mut not_had = BTreeSet::new();
     for (table, spec) in desired_tables(desired, observed.backend) {
-        wanted.insert(table.object(&spec.masq_chain));
-        steps.entry(table).or_default().extend(hold(&mut plan, observed, table, spec));
+        wanted.insert(table.object(chain_in(table, spec)));
+        match hold(&mut plan, observed, table, spec) {
+            Some(held) => {
+                if held.iter().any(|step| matches!(step, Step::Read { .. })) {
+                    not_had.insert(table.family);
+                }
+                steps.entry(table.family).or_default().extend(held);
+            }
+            None => {
+                not_had.insert(table.family);
+            }
+        }
     }
     for record in observed.records.iter().filter(|record| !wanted.contains(&record.object)) {
         match TableId::parse_object(&record.object) {
+            // What another back end holds stays as long as the one that is asked for cannot be had.
+            Some((table, _)) if not_had.contains(&table.family) && table.backend != observed.backend => {}
             Some((table, chain)) => {
-                steps.entry(table).or_default().extend(give_back(&mut plan, observed, (table, chain), record));
+                let back = match table.backend {
+                    Backend::Native => native_plan::give_back(&mut plan, observed, table, record),
+                    _ => give_back(&mut plan, observed, (table, chain), record),
+                };
+                steps.entry(table.family).or_default().extend(back);
             }
             None => plan.refusals.push(left_alone(record, "its name in the ledger is not one of a chain".to_owned())),
         }
@@ -154,8 +192,16 @@ pub(super) fn desired_tables(
     })
 }
 
-/// The steps that bring one chain to what the profile says.
-fn hold(plan: &mut Plan<Step>, observed: &Observed, table: TableId, spec: &IpMasqSpec) -> Vec<Step> {
+/// The chain that a profile wishes for in a table of iptables, or the table of our own.
+pub(super) fn chain_in(table: TableId, spec: &IpMasqSpec) -> &str {
+    if table.backend == Backend::Native { NATIVE_TABLE } else { &spec.masq_chain }
+}
+
+/// The steps that bring one chain to what the profile says; `None`: it cannot be had here, and that was said.
+fn hold(plan: &mut Plan<Step>, observed: &Observed, table: TableId, spec: &IpMasqSpec) -> Option<Vec<Step>> {
+    if table.backend == Backend::Native {
+        return native_plan::hold(plan, observed, table, spec);
+    }
     let chain = &spec.masq_chain;
     let object = table.object(chain);
     let refuse = |cause: Cause, detail: String| {
@@ -166,16 +212,17 @@ fn hold(plan: &mut Plan<Step>, observed: &Observed, table: TableId, spec: &IpMas
         Ok(value) => value,
         Err(detail) => {
             plan.refusals.push(refuse(Cause::InvalidValue, detail));
-            return Vec::new();
+            return None;
         }
     };
     let view = match observed.tables.get(&table) {
         Some(Nat::Table(view)) => view,
         Some(Nat::Unavailable { cause, detail }) => {
             plan.refusals.push(refuse(*cause, detail.clone()));
-            return Vec::new();
+            return None;
         }
-        Some(Nat::Unreadable(_)) | None => return vec![Step::Read { table, object }],
+        Some(Nat::Unreadable(_)) | None => return Some(vec![Step::Read { table, object }]),
+        Some(Nat::Native(_)) => return None,
     };
     plan.findings.extend(findings(table, view, chain, spec.compat));
     let current = view.chains.get(chain);
@@ -186,7 +233,7 @@ fn hold(plan: &mut Plan<Step>, observed: &Observed, table: TableId, spec: &IpMas
     let contents_refused = refused.is_some();
     plan.refusals.extend(refused.map(|(cause, detail)| refuse(cause, detail)));
     if contents_refused && spec.compat.is_none() {
-        return Vec::new();
+        return None;
     }
     let record = observed.records.iter().find(|record| record.object == object);
     let promised = record.is_some_and(|record| is_ordered(record, chain, &value));
@@ -200,7 +247,7 @@ fn hold(plan: &mut Plan<Step>, observed: &Observed, table: TableId, spec: &IpMas
         steps.push(Step::Ledger(LedgerChange::Promise(Record { object: object.clone(), original, ordered })));
     }
     steps.extend(change.map(|change| Step::Write { table, object, change, repair: promised }));
-    steps
+    Some(steps)
 }
 
 fn wrong_hook(table: TableId, chain: &str, hooks: &str, current: Option<&ChainView>) -> String {

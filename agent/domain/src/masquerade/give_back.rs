@@ -22,7 +22,9 @@ pub(super) fn give_back(
             plan.refusals.push(Refusal { cause: *cause, detail: detail.clone(), ..left_alone(record, String::new()) });
             return Vec::new();
         }
-        Some(Nat::Unreadable(_)) | None => return vec![Step::Read { table, object: record.object.clone() }],
+        Some(Nat::Native(_) | Nat::Unreadable(_)) | None => {
+            return vec![Step::Read { table, object: record.object.clone() }];
+        }
     };
     let Some(current) = view.chains.get(chain) else { return vec![forget()] };
     let change = match restoration(record, chain, current) {

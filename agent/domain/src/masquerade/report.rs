@@ -3,7 +3,7 @@
 use super::change::write_chain;
 use super::decide::{Nat, Observed, desired_tables};
 use super::view::{ChainView, TableView};
-use super::{POSTROUTING, TableId};
+use super::{Backend, POSTROUTING, TableId, native_plan};
 use crate::spec::IpMasqSpec;
 
 /// One chain as the report shows it.
@@ -23,6 +23,9 @@ pub struct ChainReport {
 #[must_use]
 pub fn objects(desired: Option<&IpMasqSpec>, observed: &Observed) -> Vec<ChainReport> {
     let report = |(table, spec): (TableId, &IpMasqSpec)| {
+        if table.backend == Backend::Native {
+            return native_plan::report(observed, table, spec);
+        }
         let view = match observed.tables.get(&table) {
             Some(Nat::Table(view)) => Some(view),
             _ => None,

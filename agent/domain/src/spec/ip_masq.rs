@@ -69,6 +69,8 @@ pub enum BackendWish {
     IptablesNft,
     /// iptables-legacy.
     IptablesLegacy,
+    /// A table of our own in nftables.
+    Nftables,
 }
 
 /// What becomes of the rules when the agent stops.

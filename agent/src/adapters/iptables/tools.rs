@@ -131,6 +131,8 @@ impl Tools {
         let packages = match table.backend {
             Backend::Nft => "iptables (Debian, Ubuntu, Alpine, SUSE, Arch) or iptables-nft (Fedora, RHEL)",
             Backend::Legacy => "iptables (Debian, Ubuntu), iptables-legacy (Fedora, Alpine) or iptables (others)",
+            // No program is asked for it.
+            Backend::Native => "nftables",
         };
         format!(
             "neither {}-save nor xtables-{}-multi is in {}; install the package {packages}, version 1.8 or newer",
