@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use trimtab_domain::masquerade::{Backend, Family, Native, NativeView, TableId};
+use trimtab_domain::masquerade::{Backend, Connected, Family, Native, NativeView, TableId};
 use trimtab_domain::plan::Cause;
 use trimtab_domain::record::{LedgerChange, Record};
 
@@ -160,6 +160,11 @@ pub struct LedgerError {
 pub trait NatTable: Send + Sync + 'static {
     /// Where the rules of this node belong: the backend that its kubelet uses.
     fn backend(&self) -> impl Future<Output = BackendChoice> + Send;
+
+    /// The networks that this network namespace is connected to; empty where they cannot be told.
+    fn connected(&self) -> Vec<Connected> {
+        Vec::new()
+    }
 
     /// The version of the table's tool if it cannot choose ports at random (before 1.6.2); `None`: it can, or it cannot
     /// be told.

@@ -11,6 +11,7 @@ mod give_back;
 mod native;
 mod native_plan;
 mod policy;
+mod preflight;
 mod report;
 mod rule;
 mod saved;
@@ -21,10 +22,11 @@ pub use change::{Change, remove_chain, restore_original, write_chain};
 pub use decide::{Nat, Observed, Step, decide, tables_of_interest};
 pub use native::{AddressRange, NATIVE_TABLE, Native, NativeView, address, last_address};
 pub use policy::{Masquerading, Policy, PolicyError, PortProtocol, Share};
+pub use preflight::Connected;
 pub use report::{ChainReport, objects};
 pub use rule::{Rule, RuleError};
 pub use saved::{SavedTable, TableError};
-pub use view::{ChainView, Jump, JumpForm, TableView};
+pub use view::{ChainView, Jump, JumpForm, Nested, TableView};
 
 use std::fmt;
 

@@ -7,7 +7,7 @@ mod native;
 mod tools;
 
 use tokio::sync::Mutex;
-use trimtab_domain::masquerade::{Backend, Family, Native, TableId};
+use trimtab_domain::masquerade::{Backend, Connected, Family, Native, TableId};
 use trimtab_domain::plan::Cause;
 
 use crate::adapters::nftables;
@@ -43,6 +43,10 @@ impl Iptables {
 impl NatTable for Iptables {
     async fn backend(&self) -> BackendChoice {
         self.detection.lock().await.choose(&self.tools).await
+    }
+
+    fn connected(&self) -> Vec<Connected> {
+        backend::connected()
     }
 
     async fn too_old_for_random(&self, table: TableId) -> Option<String> {

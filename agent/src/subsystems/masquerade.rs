@@ -158,7 +158,8 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
         let tables: BTreeMap<TableId, Nat> = v4.into_iter().chain(v6).collect();
         let without_random = self.too_old_for_random(spec, &tables).await;
         let (backend, backend_reason) = (choice.backend, choice.reason);
-        Ok(View { nat: Observed { backend, backend_reason, tables, records, without_random }, wish })
+        let connected = if spec.is_some() { self.nat.connected() } else { Vec::new() };
+        Ok(View { nat: Observed { backend, backend_reason, tables, records, connected, without_random }, wish })
     }
 
     fn plan(_desired: &Self::Desired, view: &View) -> Plan<Step> {

@@ -10,9 +10,10 @@ use super::findings::findings;
 use super::give_back::{give_back, left_alone};
 use super::native::{NATIVE_TABLE, Native, NativeView};
 use super::policy::Policy;
+use super::preflight::{Connected, preflight};
 use super::view::{ChainView, TableView};
 use super::{Backend, Family, TableId, native_plan};
-use crate::plan::{Cause, Plan, Refusal, Stage};
+use crate::plan::{Cause, Finding, Plan, Refusal, Severity, Stage};
 use crate::record::{LedgerChange, Original, Record};
 use crate::spec::IpMasqSpec;
 
@@ -27,6 +28,8 @@ pub struct Observed {
     pub tables: BTreeMap<TableId, Nat>,
     /// The chains that were written before.
     pub records: Vec<Record>,
+    /// Networks that this node is connected to.
+    pub connected: Vec<Connected>,
     /// Tables whose tool is too old to choose ports at random (iptables before 1.6.2), with its version.
     pub without_random: BTreeMap<TableId, String>,
 }
@@ -144,6 +147,7 @@ pub fn decide(desired: Option<&IpMasqSpec>, observed: &Observed) -> Plan<Step> {
     let mut steps: BTreeMap<Family, Vec<Step>> = BTreeMap::new();
     let mut wanted = BTreeSet::new();
     let mut not_had = BTreeSet::new();
+    plan.findings.extend(desired.iter().flat_map(|spec| preflight(spec, &observed.connected)));
     for (table, spec) in desired_tables(desired, observed.backend) {
         wanted.insert(table.object(chain_in(table, spec)));
         match hold(&mut plan, observed, table, spec) {
@@ -224,7 +228,8 @@ fn hold(plan: &mut Plan<Step>, observed: &Observed, table: TableId, spec: &IpMas
         Some(Nat::Unreadable(_)) | None => return Some(vec![Step::Read { table, object }]),
         Some(Nat::Native(_)) => return None,
     };
-    plan.findings.extend(findings(table, view, chain, spec.compat));
+    plan.findings.extend(findings(table, view, spec));
+    plan.findings.extend(observed.without_random.get(&table).map(|version| no_random_ports(table, chain, version)));
     let current = view.chains.get(chain);
     let hooks = current.map(|found| found.wrong_hooks.join(", ")).filter(|hooks| !hooks.is_empty());
     let hooks = hooks.map(|hooks| (Cause::OwnedByOther, wrong_hook(table, chain, &hooks, current)));
@@ -248,6 +253,16 @@ fn hold(plan: &mut Plan<Step>, observed: &Observed, table: TableId, spec: &IpMas
     }
     steps.extend(change.map(|change| Step::Write { table, object, change, repair: promised }));
     Some(steps)
+}
+
+fn no_random_ports(table: TableId, chain: &str, version: &str) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        code: "masquerade-no-random-ports",
+        object: table.object(chain),
+        message: format!("{} {version} cannot choose ports at random; the rules leave that out", table.tool()),
+        remedy: "install iptables 1.6.2 or newer, or set ipMasq.randomFully to false".to_owned(),
+    }
 }
 
 fn wrong_hook(table: TableId, chain: &str, hooks: &str, current: Option<&ChainView>) -> String {

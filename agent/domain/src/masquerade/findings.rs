@@ -1,15 +1,21 @@
 //! What a person should know about the rules around the chain.
 
+use ipnet::IpNet;
+
 use super::chain::{ChainValue, check_chain_name};
-use super::view::TableView;
+use super::rule::Rule;
+use super::view::{Nested, TableView};
 use super::{POSTROUTING, TableId};
 use crate::plan::{Finding, Severity};
+use crate::spec::IpMasqSpec;
 use crate::spec::ip_masq::Compat;
 
 /// Findings about one chain of a table.
-pub(super) fn findings(table: TableId, view: &TableView, chain: &str, compat: Option<Compat>) -> Vec<Finding> {
-    let about = Subject { table, chain, object: table.object(chain) };
+pub(super) fn findings(table: TableId, view: &TableView, spec: &IpMasqSpec) -> Vec<Finding> {
+    let (chain, compat) = (spec.masq_chain.as_str(), spec.compat);
+    let about = Subject { table, chain, object: table.object(chain), pods: &spec.cluster.pods };
     let mut found = about.decided_earlier(view);
+    found.extend(about.decided_in_chains(view));
     found.extend(about.other_forms(view, compat));
     found.extend(about.repeated(view, compat));
     found.extend(about.referenced_elsewhere(view));
@@ -21,6 +27,7 @@ struct Subject<'a> {
     table: TableId,
     chain: &'a str,
     object: String,
+    pods: &'a [IpNet],
 }
 
 impl Subject<'_> {
@@ -30,14 +37,14 @@ impl Subject<'_> {
 
     /// The first NAT rule that matches a packet decides; what stands ahead of the jump leaves the chain nothing.
     fn decided_earlier(&self, view: &TableView) -> Vec<Finding> {
-        let jumps = view.chains.get(self.chain).map(|found| found.jumps.as_slice()).unwrap_or_default();
-        let ahead = jumps.first().map_or(view.postrouting.len(), |jump| jump.place - 1);
-        let decides = |target: Option<&str>| matches!(target, Some("MASQUERADE" | "SNAT"));
-        let ahead = view.postrouting.iter().take(ahead).filter(|rule| decides(rule.target()) && !rule.tests_mark());
+        let ahead = view.postrouting.iter().take(self.rules_ahead(view));
+        let ahead = ahead.filter(|rule| rule.sets_source() && !rule.tests_mark());
         ahead
             .map(|rule| {
                 let (severity, effect) = if rule.is_unconditional() {
                     (Severity::Warning, "decides for every packet, so the chain has no effect")
+                } else if self.is_of_pods(rule) {
+                    (Severity::Warning, "decides for packets of pods, whatever the chain exempts")
                 } else {
                     (Severity::Info, "decides for the packets that it matches, whatever the chain exempts")
                 };
@@ -51,6 +58,37 @@ impl Subject<'_> {
                 self.finding(severity, "masquerade-decided-earlier", message, remedy)
             })
             .collect()
+    }
+
+    /// The same where a rule leads to a chain of a CNI plug-in or of an administrator.
+    fn decided_in_chains(&self, view: &TableView) -> Vec<Finding> {
+        let ahead = self.rules_ahead(view);
+        let nested = view.nested.iter().filter(|nested| nested.place <= ahead);
+        nested
+            .map(|Nested { place, chain, rule, count }| {
+                let of_pods = self.is_of_pods(rule) || view.postrouting.get(place - 1).is_some_and(|outer| self.is_of_pods(outer));
+                let severity = if of_pods { Severity::Warning } else { Severity::Info };
+                let more = if *count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+                let message = format!(
+                    "rule {place} of {POSTROUTING}, ahead of the jump, leads to -A {chain} {}{more}, which decides for the \
+                     packets that it matches, whatever the chain exempts",
+                    rule.as_str()
+                );
+                let remedy = "if that is not meant, turn it off where it comes from (often the CNI plug-in's ipMasq)".to_owned();
+                self.finding(severity, "masquerade-decided-earlier", message, remedy)
+            })
+            .collect()
+    }
+
+    /// Rules of POSTROUTING ahead of the jump, or of the place where it would be appended.
+    fn rules_ahead(&self, view: &TableView) -> usize {
+        let jumps = view.chains.get(self.chain).map(|found| found.jumps.as_slice()).unwrap_or_default();
+        jumps.first().map_or(view.postrouting.len(), |jump| jump.place - 1)
+    }
+
+    fn is_of_pods(&self, rule: &Rule) -> bool {
+        let source = rule.source();
+        source.is_some_and(|source| self.pods.iter().any(|pods| pods.contains(&source) || source.contains(pods)))
     }
 
     fn other_forms(&self, view: &TableView, compat: Option<Compat>) -> Vec<Finding> {

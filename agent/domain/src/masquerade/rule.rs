@@ -71,6 +71,19 @@ impl Rule {
         self.terms.iter().all(|term| term.scope == "-m comment" || term.scope.starts_with("-j "))
     }
 
+    /// The one prefix that the source must be in; `None`: any, or another kind of condition.
+    #[must_use]
+    pub fn source(&self) -> Option<IpNet> {
+        let term = self.terms.iter().find(|term| term.name == "-s" && !term.negated)?;
+        term.arguments.first()?.parse().ok()
+    }
+
+    /// Whether the rule sets the source of packets that it matches.
+    #[must_use]
+    pub fn sets_source(&self) -> bool {
+        matches!(self.target(), Some("MASQUERADE" | "SNAT"))
+    }
+
     /// Whether the packet's mark is tested, as kube-proxy does.
     #[must_use]
     pub fn tests_mark(&self) -> bool {

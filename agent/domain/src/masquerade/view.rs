@@ -14,8 +14,23 @@ pub struct TableView {
     pub postrouting: Vec<Rule>,
     /// The chains that were asked for; one that does not exist has no entry.
     pub chains: BTreeMap<String, ChainView>,
+    /// What the chains of others, reached from POSTROUTING, decide by themselves; in the order of POSTROUTING.
+    pub nested: Vec<Nested>,
     /// Other chains that a masquerade agent's jump leads to.
     pub other_agents_chains: BTreeSet<String>,
+}
+
+/// Rules in a chain of others that set the source of packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nested {
+    /// Place in POSTROUTING of the rule that leads there, counted from 1.
+    pub place: usize,
+    /// The chain of the first of them.
+    pub chain: String,
+    /// The first of them.
+    pub rule: Rule,
+    /// How many.
+    pub count: usize,
 }
 
 /// One chain and what leads to it.
@@ -88,7 +103,16 @@ impl TableView {
             .filter(|target| table.has_chain(target) && !names.contains(*target))
             .map(str::to_owned)
             .collect();
-        Ok(Self { postrouting, chains, other_agents_chains })
+        let mut nested = Vec::new();
+        let foreign = (1..).zip(&postrouting).filter(|(_, rule)| known_comment(rule).is_none() && !rule.tests_mark());
+        for (place, rule) in foreign {
+            let target = rule.target().filter(|target| table.has_chain(target) && !names.contains(*target));
+            let Some(target) = target else { continue };
+            let found = decisive(table, target, &mut BTreeSet::new())?;
+            let count = found.len();
+            nested.extend(found.into_iter().next().map(|(chain, rule)| Nested { place, chain, rule, count }));
+        }
+        Ok(Self { postrouting, chains, nested, other_agents_chains })
     }
 }
 
@@ -131,6 +155,31 @@ impl ChainView {
         self.rules.iter().all(|rule| known_comment(rule).is_some_and(|form| form == JumpForm::Plain))
             && self.jumps.iter().all(|jump| jump.form == JumpForm::Plain || is_ours(jump))
     }
+}
+
+/// Rules of a chain, and of those that it leads to, that set the source of packets which bear no mark. kube-proxy's
+/// chain sends back what is not marked first; the rest of it is about marked packets then.
+fn decisive(
+    table: &SavedTable<'_>,
+    chain: &str,
+    seen: &mut BTreeSet<String>,
+) -> Result<Vec<(String, Rule)>, TableError> {
+    let mut found = Vec::new();
+    if !seen.insert(chain.to_owned()) {
+        return Ok(found);
+    }
+    for rule in table.rules(chain)? {
+        if rule.tests_mark() {
+            if rule.target() == Some("RETURN") {
+                break;
+            }
+        } else if rule.sets_source() {
+            found.push((chain.to_owned(), rule));
+        } else if let Some(target) = rule.target().filter(|target| table.has_chain(target)) {
+            found.extend(decisive(table, target, seen)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Recognises a jump by its words: a rule that merely leads to the chain belongs to whoever wrote it.

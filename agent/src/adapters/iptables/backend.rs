@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use trimtab_domain::masquerade::{Backend, Family, TableId};
+use trimtab_domain::masquerade::{Backend, Connected, Family, TableId};
 
 use super::tools::{Tool, Tools};
 use crate::adapters::nftables;
@@ -68,6 +68,14 @@ async fn legacy_hint(tools: &Tools) -> Option<String> {
         }
     }
     None
+}
+
+/// Networks behind the interfaces of this network namespace.
+pub(super) fn connected() -> Vec<Connected> {
+    let text = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
+    let mut found = Connected::parse_v4(&text("route"));
+    found.extend(Connected::parse_v6(&text("ipv6_route")));
+    found
 }
 
 /// Names of the legacy tables that this network namespace has. Empty, too, where the list may not be read.
