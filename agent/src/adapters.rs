@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod links;
 pub mod masq_files;
 pub mod modprobe;
+pub mod nat_writers;
 pub mod nftables;
 pub mod nri;
 pub mod pod_names;

@@ -161,6 +161,16 @@ pub trait NatTable: Send + Sync + 'static {
     /// Where the rules of this node belong: the backend that its kubelet uses.
     fn backend(&self) -> impl Future<Output = BackendChoice> + Send;
 
+    /// Who made the last change that was none of ours, or runs and is known to make such; `None`: nobody is known.
+    fn likely_writer(&self) -> Option<String> {
+        None
+    }
+
+    /// Command lines of other masquerade agents that run on this node.
+    fn other_agents(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The networks that this network namespace is connected to; empty where they cannot be told.
     fn connected(&self) -> Vec<Connected> {
         Vec::new()

@@ -78,6 +78,11 @@ pub trait Subsystem: Send + Sync + 'static {
         None
     }
 
+    /// Whether everything is to be given back when the agent stops; else the node keeps its settings.
+    fn gives_back_on_exit(_desired: &Self::Desired) -> bool {
+        false
+    }
+
     /// Who was seen to write this object, or is running and known to; asked only while there is a fight.
     fn seen_writer(&self, _object: &str) -> Option<String> {
         None

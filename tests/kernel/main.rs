@@ -22,6 +22,7 @@ mod kernel_knobs;
 mod laws;
 mod masquerade;
 mod masquerade_crash;
+mod masquerade_daemon;
 mod nftables;
 mod nri;
 mod pinning;

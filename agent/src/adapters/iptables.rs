@@ -6,10 +6,13 @@ mod backend;
 mod native;
 mod tools;
 
+use std::sync::Arc;
+
 use tokio::sync::Mutex;
 use trimtab_domain::masquerade::{Backend, Connected, Family, Native, TableId};
 use trimtab_domain::plan::Cause;
 
+use crate::adapters::nat_writers::NatWriters;
 use crate::adapters::nftables;
 use crate::ports::{BackendChoice, NatError, NatTable, NativeSaved, Saved};
 
@@ -29,6 +32,7 @@ const RANDOM_FULLY_SINCE: Version = Version([1, 6, 2]);
 pub struct Iptables {
     tools: Tools,
     detection: Mutex<Detection>,
+    writers: Option<Arc<NatWriters>>,
 }
 
 impl Iptables {
@@ -36,13 +40,27 @@ impl Iptables {
     /// every known distribution and image.
     #[must_use]
     pub fn new(search_path: &str) -> Self {
-        Self { tools: Tools::new(search_path), detection: Mutex::default() }
+        Self { tools: Tools::new(search_path), detection: Mutex::default(), writers: None }
+    }
+
+    /// The same, knowing who else writes.
+    #[must_use]
+    pub fn beside(self, writers: Arc<NatWriters>) -> Self {
+        Self { writers: Some(writers), ..self }
     }
 }
 
 impl NatTable for Iptables {
     async fn backend(&self) -> BackendChoice {
         self.detection.lock().await.choose(&self.tools).await
+    }
+
+    fn likely_writer(&self) -> Option<String> {
+        self.writers.as_ref().and_then(|writers| writers.likely())
+    }
+
+    fn other_agents(&self) -> Vec<String> {
+        self.writers.iter().flat_map(|writers| writers.agents()).collect()
     }
 
     fn connected(&self) -> Vec<Connected> {

@@ -35,6 +35,9 @@ const HEADERS: usize = 20;
 const ATTRIBUTE_TABLE: u16 = 1;
 /// `NFTA_GEN_ID`.
 const ATTRIBUTE_GENERATION: u16 = 1;
+/// `NFTA_GEN_PROC_PID`, `NFTA_GEN_PROC_NAME`.
+const ATTRIBUTE_PROCESS: u16 = 2;
+const ATTRIBUTE_PROCESS_NAME: u16 = 3;
 /// `NFTA_CHAIN_NAME`.
 const ATTRIBUTE_CHAIN: u16 = 3;
 /// Flags in the upper bits of an attribute's type (`NLA_TYPE_MASK`).
@@ -95,6 +98,15 @@ pub struct Changes {
     socket: TokioSocket,
 }
 
+/// Who made a change, as the kernel tells it with the new generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    /// Process id, as the host counts.
+    pub process: u32,
+    /// Name of the process, cut after 15 bytes.
+    pub name: String,
+}
+
 impl Changes {
     /// Joins the kernel's group of nf_tables listeners. Needs a tokio runtime.
     ///
@@ -107,35 +119,40 @@ impl Changes {
         Ok(Self { socket })
     }
 
-    /// Waits for a change that matters. Cancelling it loses nothing but what was already found to matter not.
+    /// Waits for a change that matters, and tells who made the last of those that waited; `None`: the kernel did not
+    /// say. Cancelling it loses nothing but what was already found to matter not.
     ///
     /// # Errors
     /// The socket's. That announcements were lost (`ENOBUFS`) is no error: then anything may have changed.
-    pub async fn next(&mut self) -> io::Result<()> {
+    pub async fn next(&mut self) -> io::Result<Option<Writer>> {
         loop {
-            let concerns = match self.socket.recv_from_full().await {
-                Ok((datagram, _)) => concerns_us(&datagram),
-                Err(error) if error.raw_os_error() == Some(ENOBUFS) => true,
+            let (concerns, writer) = match self.socket.recv_from_full().await {
+                Ok((datagram, _)) => (concerns_us(&datagram), writer_of(&datagram)),
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => (true, None),
                 Err(error) => return Err(error),
             };
             if concerns {
-                self.swallow_waiting().await;
-                return Ok(());
+                return Ok(self.swallow_waiting().await.or(writer));
             }
         }
     }
 
-    async fn swallow_waiting(&mut self) {
+    /// A transaction's own announcements come before that of its generation, which names the writer.
+    async fn swallow_waiting(&mut self) -> Option<Writer> {
+        let mut writer = None;
         poll_fn(|context| {
             while let Poll::Ready(received) = self.socket.poll_recv_from_full(context) {
-                // A lasting error comes back with the next call of `next`.
-                if received.is_err_and(|error| error.raw_os_error() != Some(ENOBUFS)) {
-                    break;
+                match received {
+                    Ok((datagram, _)) => writer = writer_of(&datagram).or(writer.take()),
+                    Err(error) if error.raw_os_error() == Some(ENOBUFS) => {}
+                    // A lasting error comes back with the next call of `next`.
+                    Err(_) => break,
                 }
             }
             Poll::Ready(())
         })
         .await;
+        writer
     }
 }
 
@@ -197,6 +214,19 @@ fn attribute(kind: u16, text: &str) -> Vec<u8> {
     bytes.push(0);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
+}
+
+/// Who made the transaction of a datagram that announces a generation.
+fn writer_of(datagram: &[u8]) -> Option<Writer> {
+    let kind = number16(datagram, 4)?;
+    if kind != SUBSYSTEM << 8 | Message::NewGeneration as u16 {
+        return None;
+    }
+    let attributes = datagram.get(HEADERS..)?;
+    let process = find_attribute(attributes, ATTRIBUTE_PROCESS)?.try_into().ok().map(u32::from_be_bytes)?;
+    let name = find_attribute(attributes, ATTRIBUTE_PROCESS_NAME)?;
+    let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
+    Some(Writer { process, name })
 }
 
 /// Whether one of the messages of a datagram is about table `nat`, or a new chain in `mangle`.

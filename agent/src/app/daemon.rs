@@ -17,6 +17,7 @@ use super::nri::NriThread;
 use crate::adapters::drift::KernelEvents;
 use crate::adapters::ledger::DiskLedger;
 use crate::adapters::links::LinkChanges;
+use crate::adapters::nat_writers::NatWriters;
 use crate::adapters::nftables::Changes;
 use crate::adapters::profile_file::{self, LoadedProfile};
 use crate::adapters::uevents::HardwareChanges;
@@ -34,6 +35,9 @@ const ENGINE_END: Duration = Duration::from_secs(10);
 
 /// Longest time that the answers to the container runtime get to end.
 const NRI_END: Duration = Duration::from_secs(1);
+
+/// Pause before a source of kernel events that ended is opened again.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until a signal.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
@@ -63,12 +67,12 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let (answering, may_begin) = oneshot::channel();
     let engine = {
         let (args, board, cancel) = (args.clone(), Arc::clone(&board), cancel.clone());
-        let subsystems = node.subsystems;
+        let (subsystems, writers) = (node.subsystems, node.nat_writers);
         thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || {
                 let begin = may_begin.blocking_recv().is_ok();
-                let result = if begin { engine(&args, &board, subsystems, spec, &cancel) } else { Ok(()) };
+                let result = if begin { engine(&args, &board, (subsystems, writers), spec, &cancel) } else { Ok(()) };
                 // Without an engine there is nothing to answer about.
                 cancel.cancel();
                 result
@@ -86,7 +90,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let holding = engine.join().map_err(|_| anyhow::anyhow!("the engine's thread panicked"))?;
     answered?;
     holding?;
-    info!("ended; the node keeps its settings");
+    info!("ended; the node keeps its settings, but for what the profile gives back on exit");
     Ok(exit::OK)
 }
 
@@ -94,14 +98,14 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
 fn engine(
     args: &RunArgs,
     board: &Arc<Board>,
-    subsystems: Vec<Box<dyn Held>>,
+    (subsystems, writers): (Vec<Box<dyn Held>>, Arc<NatWriters>),
     spec_in: watch::Sender<Option<SpecInForce>>,
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the engine's runtime")?;
     let held = runtime.block_on(async {
         let drift = KernelEvents::start(&args.node.host_root, cancel.clone());
-        tokio::spawn(follow_netfilter(Arc::clone(&drift), cancel.clone()));
+        tokio::spawn(follow_netfilter(Arc::clone(&drift), writers, cancel.clone()));
         tokio::spawn(follow_interfaces(Arc::clone(&drift), cancel.clone()));
         tokio::spawn(follow_hardware(Arc::clone(&drift), cancel.clone()));
         let profile = profile_file::follow(&args.node.profile, &args.node.state_dir, cancel.clone());
@@ -159,7 +163,7 @@ async fn follow_profile(
 }
 
 /// Wakes who asked for netfilter events. Without the socket the resync finds drift.
-async fn follow_netfilter(drift: Arc<KernelEvents>, cancel: CancellationToken) {
+async fn follow_netfilter(drift: Arc<KernelEvents>, writers: Arc<NatWriters>, cancel: CancellationToken) {
     let mut changes = match Changes::open() {
         Ok(changes) => changes,
         Err(error) => {
@@ -168,15 +172,26 @@ async fn follow_netfilter(drift: Arc<KernelEvents>, cancel: CancellationToken) {
         }
     };
     loop {
-        tokio::select! {
+        let ended = tokio::select! {
             () = cancel.cancelled() => return,
             change = changes.next() => match change {
-                Ok(()) => drift.netfilter_changed(),
-                Err(error) => {
-                    warn!(%error, "nf_tables events have ended; changed rules are found by the resync only");
-                    return;
+                Ok(writer) => {
+                    drift.netfilter_changed();
+                    writers.changed_by(writer.as_ref());
+                    continue;
                 }
+                Err(error) => error,
             },
+        };
+        warn!(error = %ended, "nf_tables events have ended; they are opened again");
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(REOPEN_PAUSE) => {}
+        }
+        if let Ok(again) = Changes::open() {
+            changes = again;
+            // What was missed meanwhile is found by looking.
+            drift.netfilter_changed();
         }
     }
 }

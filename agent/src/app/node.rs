@@ -16,6 +16,7 @@ use crate::adapters::kubelet_config::KubeletFiles;
 use crate::adapters::ledger::DiskLedger;
 use crate::adapters::masq_files::MasqFiles;
 use crate::adapters::modprobe::Modprobe;
+use crate::adapters::nat_writers::NatWriters;
 use crate::adapters::pod_names::LogNames;
 use crate::adapters::process_table::ProcessTable;
 use crate::adapters::runtime_config::RuntimeFiles;
@@ -50,6 +51,8 @@ pub(super) struct Node {
     pub(super) desk: Arc<Desk>,
     /// The container runtime, for the thread that answers it.
     pub(super) answered_runtime: Option<Arc<dyn ContainerRuntime>>,
+    /// Who else writes the NAT table; to be told of what the kernel announces.
+    pub(super) nat_writers: Arc<NatWriters>,
 }
 
 /// Wires the subsystems to the node.
@@ -63,6 +66,8 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let kubelet: Arc<dyn KubeletSource> = Arc::new(KubeletFiles::new(Arc::clone(&host), Arc::clone(&processes)));
     let runtimes = Arc::new(RuntimeFiles::new(Arc::clone(&host), Arc::clone(&processes)));
     let machine: Arc<dyn MachineSource> = Arc::new(SysfsTopology::new(Arc::clone(&host)));
+    let nat_writers = Arc::new(NatWriters::new(Arc::clone(&host), Arc::clone(&processes)));
+    let nat = Arc::new(Iptables::new(SEARCH_PATH).beside(Arc::clone(&nat_writers)));
     let units: Arc<dyn Units> = Arc::new(Systemd::new(&args.host_root));
     let answered_runtime = runtime(args, &kubelet);
     let runtime = runtime(args, &kubelet);
@@ -94,9 +99,9 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         held(Cgroup::new(tree, kubelet, runtimes).with_runtime(runtime)),
         held(pinning),
         held(allocatable),
-        held(Masquerade::new(Arc::new(Iptables::new(SEARCH_PATH)), ledger, Arc::new(MasqFiles::new(&args.state_dir)))),
+        held(Masquerade::new(nat, ledger, Arc::new(MasqFiles::new(&args.state_dir)))),
     ];
-    Ok(Node { subsystems, view, desk, answered_runtime })
+    Ok(Node { subsystems, view, desk, answered_runtime, nat_writers })
 }
 
 /// The container runtime, for the thread that holds the node; each other thread needs its own.

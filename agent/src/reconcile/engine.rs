@@ -158,6 +158,22 @@ impl<S: Subsystem> Runner<S> {
             };
         }
         self.context.drift.watch(S::NAME, &[]);
+        self.leave().await;
+    }
+
+    /// Gives back what must not outlive the agent.
+    async fn leave(&self) {
+        let in_force = self.context.spec.borrow().clone();
+        if !in_force.is_some_and(|in_force| S::gives_back_on_exit(S::desired(&in_force.spec))) {
+            return;
+        }
+        let nothing = NodeSpec::default();
+        let outcome = pass::run(&self.subsystem, S::desired(&nothing), |_| false, &CancellationToken::new())
+            .instrument(info_span!("pass", subsystem = S::NAME, trigger = "exit"))
+            .await;
+        if let Some(error) = outcome.error() {
+            error!(subsystem = S::NAME, error, "not everything could be given back; trimtab rollback tries again");
+        }
     }
 
     /// True once there may be a profile, false when the agent ends.

@@ -14,7 +14,7 @@ use trimtab_domain::masquerade::{
     Backend, Family, Nat, Observed, SavedTable, Step, TableId, TableView, decide, objects, tables_of_interest,
 };
 use trimtab_domain::plan::{Cause, Plan};
-use trimtab_domain::spec::ip_masq::BackendWish;
+use trimtab_domain::spec::ip_masq::{BackendWish, OnExit};
 use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
 
 use self::configs::{Configs, Wish};
@@ -29,6 +29,8 @@ pub struct Masquerade<N, L> {
     ledger: Arc<L>,
     configs: Configs,
     seen: Mutex<BTreeMap<TableId, Seen>>,
+    /// Other agents on this node; looked for again with every resync.
+    other_agents: Mutex<Option<Vec<String>>>,
 }
 
 /// What the node shows, and the wish as the agent's files complete it.
@@ -49,7 +51,12 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
     /// Holds chains through `nat` and remembers originals in `ledger`.
     #[must_use]
     pub fn new(nat: Arc<N>, ledger: Arc<L>, files: Arc<dyn MasqConfig>) -> Self {
-        Self { nat, ledger, configs: Configs::new(files), seen: Mutex::default() }
+        Self { nat, ledger, configs: Configs::new(files), seen: Mutex::default(), other_agents: Mutex::default() }
+    }
+
+    fn other_agents(&self) -> Vec<String> {
+        let mut known = self.other_agents.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get_or_insert_with(|| self.nat.other_agents()).clone()
     }
 
     async fn too_old_for_random(
@@ -158,8 +165,10 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
         let tables: BTreeMap<TableId, Nat> = v4.into_iter().chain(v6).collect();
         let without_random = self.too_old_for_random(spec, &tables).await;
         let (backend, backend_reason) = (choice.backend, choice.reason);
-        let connected = if spec.is_some() { self.nat.connected() } else { Vec::new() };
-        Ok(View { nat: Observed { backend, backend_reason, tables, records, connected, without_random }, wish })
+        let (connected, other_agents) =
+            if spec.is_some() { (self.nat.connected(), self.other_agents()) } else { Default::default() };
+        let nat = Observed { backend, backend_reason, tables, records, other_agents, connected, without_random };
+        Ok(View { nat, wish })
     }
 
     fn plan(_desired: &Self::Desired, view: &View) -> Plan<Step> {
@@ -222,6 +231,18 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
 
     fn unready(_desired: &Self::Desired, view: &View) -> Option<String> {
         view.wish.unready()
+    }
+
+    fn forget_rejections(&self) {
+        *self.other_agents.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn seen_writer(&self, _object: &str) -> Option<String> {
+        self.nat.likely_writer()
+    }
+
+    fn gives_back_on_exit(desired: &Self::Desired) -> bool {
+        desired.as_ref().is_some_and(|spec| spec.on_exit == OnExit::Remove)
     }
 
     fn likely_writer(_object: &str) -> Option<&'static str> {

@@ -28,6 +28,8 @@ pub struct Observed {
     pub tables: BTreeMap<TableId, Nat>,
     /// The chains that were written before.
     pub records: Vec<Record>,
+    /// Command lines of other masquerade agents that run on this node.
+    pub other_agents: Vec<String>,
     /// Networks that this node is connected to.
     pub connected: Vec<Connected>,
     /// Tables whose tool is too old to choose ports at random (iptables before 1.6.2), with its version.
@@ -148,6 +150,7 @@ pub fn decide(desired: Option<&IpMasqSpec>, observed: &Observed) -> Plan<Step> {
     let mut wanted = BTreeSet::new();
     let mut not_had = BTreeSet::new();
     plan.findings.extend(desired.iter().flat_map(|spec| preflight(spec, &observed.connected)));
+    plan.findings.extend(desired.iter().flat_map(|_| observed.other_agents.iter().map(|line| other_agent_runs(line))));
     for (table, spec) in desired_tables(desired, observed.backend) {
         wanted.insert(table.object(chain_in(table, spec)));
         match hold(&mut plan, observed, table, spec) {
@@ -253,6 +256,16 @@ fn hold(plan: &mut Plan<Step>, observed: &Observed, table: TableId, spec: &IpMas
     }
     steps.extend(change.map(|change| Step::Write { table, object, change, repair: promised }));
     Some(steps)
+}
+
+fn other_agent_runs(command_line: &str) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        code: "masquerade-other-agent-running",
+        object: command_line.to_owned(),
+        message: "another masquerade agent runs on this node; it rewrites its chain every minute".to_owned(),
+        remedy: "delete its DaemonSet and keep its ConfigMap (kubectl get daemonsets -A)".to_owned(),
+    }
 }
 
 fn no_random_ports(table: TableId, chain: &str, version: &str) -> Finding {
