@@ -2,7 +2,9 @@
 
 mod cases;
 mod churn;
+mod desk;
 mod laws;
+mod live;
 mod memory;
 mod observe_only;
 mod over_cri;

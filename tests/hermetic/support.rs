@@ -11,6 +11,7 @@ pub(crate) mod fake_modules;
 pub(crate) mod fake_nat;
 pub(crate) mod fake_units;
 pub(crate) mod fake_writers;
+pub(crate) mod node_runtime;
 pub(crate) mod nri_runtime;
 pub(crate) mod raw_http2;
 pub(crate) mod recorded_masquerade;

@@ -169,6 +169,15 @@ impl MemoryManager {
         }
     }
 
+    /// A container is known by another name from now on.
+    pub(crate) fn rename(&mut self, pod: &PodUid, from: &str, to: &str) {
+        if let Some(containers) = self.state.blocks.get_mut(pod)
+            && let Some(blocks) = containers.remove(from)
+        {
+            containers.insert(to.to_owned(), blocks);
+        }
+    }
+
     /// Gives the memory of a container back.
     pub fn remove_container(&mut self, pod: &PodUid, container: &str) {
         self.state.release(pod, container);

@@ -126,6 +126,29 @@ impl FakeCgroups {
         path
     }
 
+    /// A container of this id with one process, without links to its logs; returns its directory.
+    pub(crate) fn leaf(&self, pod: &str, id: &str, ask: Ask, qos: QosClass) -> String {
+        let path = self.make_leaf(pod, id, ask, qos);
+        let pid = self.run(&path);
+        self.host.file(format!("/proc/{pid}/comm"), "server\n");
+        path
+    }
+
+    /// Exactly these CPUs are online. On version 2 what is in force follows, and comes back with them.
+    pub(crate) fn set_online(&self, online: &CpuSet) {
+        assert_eq!(self.version, Version::V2, "version 1 is not modelled");
+        self.host.file("/sys/devices/system/cpu/online", format!("{online}\n"));
+        let root = PathBuf::from(self.mounts()[0]);
+        let mut contents = self.host.snapshot();
+        contents.insert(root.join("cpuset.cpus.effective"), format!("{online}\n"));
+        for child in children(&contents, &root, "cpuset.cpus.effective") {
+            let configured = set_of(&contents, &child.join("cpuset.cpus")).unwrap_or_default();
+            write_v2(&mut contents, &child, "cpus", &configured);
+        }
+        let changed = contents.into_iter().filter(|(path, _)| path.ends_with("cpuset.cpus.effective"));
+        changed.for_each(|(path, text)| drop(self.host.file(path, text)));
+    }
+
     /// The shortest form: a pod with one container.
     pub(crate) fn simple(&self, qos: QosClass, uid: &str, ask: Ask) -> String {
         let pod = self.pod(qos, uid);
@@ -315,6 +338,12 @@ impl FakeCgroups {
         let name = if self.driver == CgroupDriver::Systemd { format!("cri-containerd-{id}.scope") } else { id.into() };
         let path = format!("{pod}/{name}");
         self.make_cgroup(&path);
+        self.set_bounds(&path, ask, qos);
+        path
+    }
+
+    /// The limits of a container, as its runtime writes them.
+    pub(crate) fn set_bounds(&self, path: &str, ask: Ask, qos: QosClass) {
         let shares = if ask.milli == 0 { SHARES_OF_NOBODY } else { milli_to_shares(ask.milli) };
         let limited = qos == QosClass::Guaranteed && ask.milli > 0;
         let quota = if limited { milli_to_quota(ask.milli, 100_000) } else { None };
@@ -337,7 +366,6 @@ impl FakeCgroups {
                 write(0, "memory.max", ask.memory.map_or("max".into(), |bytes| bytes.to_string()));
             }
         }
-        path
     }
 
     /// A bound of CPU time. Version 1 refuses one that is wider than that of the cgroup above, and one that is narrower

@@ -23,6 +23,15 @@ impl CpuManager {
         whole && !self.machine.with_siblings(cpus).is_subset(cpus)
     }
 
+    /// A container is known by another name from now on.
+    pub(crate) fn rename(&mut self, pod: &PodUid, from: &str, to: &str) {
+        if let Some(containers) = self.state.assignments.get_mut(pod)
+            && let Some(cpus) = containers.remove(from)
+        {
+            containers.insert(to.to_owned(), cpus);
+        }
+    }
+
     /// Records what a container runs on; containers of one pod may overlap, as init containers hand their CPUs on.
     ///
     /// # Errors

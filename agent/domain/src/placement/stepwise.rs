@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Rejection, ResourceManagers};
 use crate::hint::{TopologyHint, TopologyPolicy, TopologyScope};
 use crate::placement::explanation::Explained;
-use crate::workload::Pod;
+use crate::workload::{Pod, PodUid};
 
 impl ResourceManagers {
     /// Gives the `chosen` containers of a pod what they ask for; all others keep what they have and are not asked about.
@@ -43,6 +43,23 @@ impl ResourceManagers {
             }
         }
         placed
+    }
+
+    /// A container is known by another name from now on, and keeps what it has. Nothing happens if the new name has
+    /// something already.
+    pub fn rename_container(&mut self, pod: &PodUid, from: &str, to: &str) {
+        if self.holders_of(pod).contains(to) || !self.holders_of(pod).contains(from) {
+            return;
+        }
+        self.cpu.rename(pod, from, to);
+        self.memory.rename(pod, from, to);
+        if let Some(known) = self.active.get_mut(pod) {
+            let renamed = Arc::make_mut(known);
+            renamed.containers.retain(|container| container.name != to);
+            for container in renamed.containers.iter_mut().filter(|container| container.name == from) {
+                to.clone_into(&mut container.name);
+            }
+        }
     }
 
     fn place_chosen(&mut self, pod: &Pod, chosen: &[&str], outlook: Option<&Pod>) -> Result<(), Rejection> {

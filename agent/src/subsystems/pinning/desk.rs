@@ -172,11 +172,12 @@ impl Desk {
         if state.version != version {
             return false;
         }
-        for (id, cpus) in findings.running_on {
-            if let Some(live) = state.living.0.get_mut(&id) {
-                live.cpus = Some(cpus);
+        for (id, cpus) in &findings.running_on {
+            if let Some(live) = state.living.0.get_mut(id) {
+                live.cpus = Some(cpus.clone());
             }
         }
+        state.seen = findings.running_on;
         let before = std::mem::replace(&mut state.standing, findings.standing);
         drop(state);
         // Freed without the lock.

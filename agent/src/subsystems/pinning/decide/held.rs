@@ -48,7 +48,8 @@ impl<'a> HeldNow<'a> {
 
     /// What a container holds, and who says so; `None`: nothing is known that it holds.
     pub(super) fn of(&self, candidate: &Candidate<'_>, member: &Member<'_>) -> Option<(Source, Holding)> {
-        let given = self.of_name(&candidate.pod.uid, member.known.key());
+        let uid = &candidate.pod.uid;
+        let given = self.of_name(uid, member.known.key()).or_else(|| self.of_name(uid, &member.known.id.0));
         let Some(cgroup) = member.cgroup else { return given.map(|holding| (Source::Kept, holding)) };
         if let Some(holding) = given {
             return Some((Source::Desk, holding));

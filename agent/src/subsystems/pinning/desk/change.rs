@@ -1,13 +1,12 @@
 //! The answer to a change of resources of a container that exists: an in-place resize, or a change of its sets.
 
-use std::sync::Arc;
-
+use trimtab_domain::cpu::CpuClaim;
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::roster::isolation::sandboxed;
-use trimtab_domain::roster::{Sandbox, SandboxContainer, ToldResources};
+use trimtab_domain::roster::{Roster, Sandbox, SandboxContainer, ToldResources};
 use trimtab_domain::workload::Pod;
 
-use super::claim::{self, Newcomer};
+use super::claim::Newcomer;
 use super::create::{place, refused};
 use super::standing::{Rules, Standing};
 use super::state::State;
@@ -39,16 +38,13 @@ impl State {
         let is_left_alone = sandboxed(&sandbox.runtime_handler, &self.handlers).is_some();
         if let Standing::Holding(rules) = &mut self.standing
             && !is_left_alone
-            && let Some(changed) = resized(rules, &sandbox, &before, &after)
+            && let Some(newcomer) = resized(rules, &self.roster, &sandbox, (&before, &after))
         {
-            let newcomer = Newcomer::new(&self.roster, Some(&changed), &sandbox, (&before, &after));
-            if let Some(newcomer) = newcomer {
-                if !rules.managers.config().extensions.cpu.resize {
-                    return Err(infeasible());
-                }
-                place(rules, &self.living, &newcomer, &before.name).map_err(|rejection| refused(&rejection))?;
-                self.version += 1;
+            if !rules.managers.config().extensions.cpu.resize {
+                return Err(infeasible());
             }
+            place(rules, &self.living, &newcomer, &before.name).map_err(|rejection| refused(&rejection))?;
+            self.version += 1;
         }
         let mut known = before;
         known.resources = Some(after);
@@ -110,15 +106,21 @@ fn merged(before: Option<&ToldResources>, asked: &ToldResources) -> ToldResource
     after
 }
 
-/// The pod as it is now, if the request changes how many CPUs the container may own.
-fn resized(rules: &Rules, sandbox: &Sandbox, before: &SandboxContainer, after: &ToldResources) -> Option<Arc<Pod>> {
-    let pod = rules.managers.active().get(&sandbox.uid)?;
-    let known = pod.containers.iter().find(|known| known.name == before.name)?;
-    let mut changed = known.clone();
-    changed.resources = claim::resources(after, pod.qos)?;
-    let claim = |container| rules.managers.cpu().claim(pod, container).map_or(0, trimtab_domain::cpu::CpuClaim::cpus);
-    let owned = rules.managers.cpus_of(&pod.uid, &known.name).map_or(0, CpuSet::len);
-    (claim(&changed) != claim(known) || claim(&changed) != owned).then(|| Arc::clone(pod))
+/// The pod as it is going to be, if the request changes how many CPUs the container may own.
+fn resized(
+    rules: &Rules,
+    roster: &Roster,
+    sandbox: &Sandbox,
+    (container, after): (&SandboxContainer, &ToldResources),
+) -> Option<Newcomer> {
+    let known = rules.managers.active().get(&sandbox.uid);
+    let claimed = |pod: &Pod| {
+        let container = pod.containers.iter().find(|known| known.name == container.name);
+        container.and_then(|container| rules.managers.cpu().claim(pod, container).ok()).map_or(0, CpuClaim::cpus)
+    };
+    let before = Newcomer::new(roster, known, sandbox, (container, container.resources.as_ref()?))?;
+    let after = Newcomer::new(roster, known, sandbox, (container, after))?;
+    (claimed(&before.pod) != claimed(&after.pod)).then_some(after)
 }
 
 fn infeasible() -> Refused {

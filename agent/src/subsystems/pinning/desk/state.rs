@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) handlers: HandlerTypes,
     pub(super) standing: Standing,
     pub(super) living: Living,
+    /// Where containers ran when a pass looked last; some of them nobody has told of yet.
+    pub(super) seen: BTreeMap<ContainerId, CpuSet>,
     pub(super) foreign: ForeignPinner,
     /// The settings in force; `None`: none has been told yet.
     pub(super) settings: Option<Option<ResourceManagersSpec>>,
@@ -68,11 +70,13 @@ impl State {
         let told = container.resources.as_ref();
         let set =
             |text: Option<&String>| text.filter(|text| !text.is_empty()).and_then(|text| CpuSet::parse(text).ok());
+        // What the runtime was told may have been changed behind its back.
+        let seen = self.seen.get(&container.id).cloned();
         self.living.0.entry(container.id.clone()).or_insert_with(|| Live {
             uid: sandbox.uid.clone(),
             name: container.name.clone(),
             sandboxed: sandboxed(&sandbox.runtime_handler, &self.handlers).is_some(),
-            cpus: set(told.map(|told| &told.cpus)),
+            cpus: seen.or_else(|| set(told.map(|told| &told.cpus))),
             mems: set(told.map(|told| &told.mems)),
             born_pinned: false,
         })
@@ -95,9 +99,19 @@ impl State {
             }
         }
         self.living.0.retain(|id, _| lives.contains(id));
+        self.learn_names();
         self.announced.retain(|id, _| lives.contains(id));
         let roster = &self.roster;
         self.held.retain_pods(|uid| roster.ready_sandbox(uid).is_some());
+    }
+
+    /// What a pass has placed by the id of a container, because nobody had told its name, is known by the name from now on.
+    fn learn_names(&mut self) {
+        if let Standing::Holding(rules) = &mut self.standing {
+            for (id, live) in self.living.0.iter().filter(|(_, live)| !live.name.is_empty()) {
+                rules.managers.rename_container(&live.uid, &id.0, &live.name);
+            }
+        }
     }
 
     /// A container is over: it keeps what it has, because the kubelet starts it again.
