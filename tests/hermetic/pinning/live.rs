@@ -102,8 +102,8 @@ struct Play {
 }
 
 impl Play {
-    async fn new(driver: CgroupDriver, version: Version) -> Self {
-        let node = FakeCgroups::new(version, driver, Shape { nodes: 2, cores_per_node: 3, threads: 2 });
+    async fn new(driver: CgroupDriver) -> Self {
+        let node = FakeCgroups::new(Version::V2, driver, Shape { nodes: 2, cores_per_node: 3, threads: 2 });
         let (agent, view) = Pinning::new(node.ports());
         let (owned, kept) = (Owned::new(), Owned::new());
         let runtime = NodeRuntime::new(&node);
@@ -306,13 +306,14 @@ impl Play {
             }
             Event::Offline(cpu) if self.online.len() > 9 => {
                 self.online.remove(cpu);
-                self.node.set_online(&self.online);
+                self.node.offline(cpu);
                 self.kept.clear();
                 return true;
             }
             Event::Online => {
-                self.online = CpuSet::range(0, 11);
-                self.node.set_online(&self.online);
+                let all = CpuSet::range(0, 11);
+                all.difference(&self.online).iter().for_each(|cpu| self.node.online(cpu));
+                self.online = all;
                 self.kept.clear();
                 return true;
             }
@@ -353,8 +354,9 @@ impl Play {
     }
 }
 
-async fn play(driver: CgroupDriver, events: Vec<(Event, bool)>) {
-    let mut play = Play::new(driver, Version::V2).await;
+async fn play(driver: CgroupDriver, links: bool, events: Vec<(Event, bool)>) {
+    let mut play = Play::new(driver).await;
+    play.runtime.links = links;
     let mut may_move = false;
     for (event, and_pass) in events {
         let cause = play.happen(event).await;
@@ -378,23 +380,24 @@ async fn play(driver: CgroupDriver, events: Vec<(Event, bool)>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn nobody_runs_on_cpus_of_another_at_any_moment(
         systemd in any::<bool>(),
-        events in proptest::collection::vec(event(), 1..40),
+        links in any::<bool>(),
+        events in proptest::collection::vec(event(), 1..30),
     ) {
         let driver = if systemd { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(play(driver, events));
+        runtime.block_on(play(driver, links, events));
     }
 }
 
 /// 200 pods come and go on a node that holds a dozen; every moment is checked.
 #[tokio::test]
 async fn two_hundred_pods_come_and_go() {
-    let mut play = Play::new(CgroupDriver::Systemd, Version::V2).await;
+    let mut play = Play::new(CgroupDriver::Systemd).await;
     let qos = [Guaranteed, Guaranteed, Burstable, Guaranteed, BestEffort];
     for number in 0..200_usize {
         play.happen(Event::Pod { qos: qos[number % qos.len()], milli: 1000 + 1000 * (number as u64 % 3) }).await;

@@ -126,27 +126,20 @@ impl FakeCgroups {
         path
     }
 
-    /// A container of this id with one process, without links to its logs; returns its directory.
-    pub(crate) fn leaf(&self, pod: &str, id: &str, ask: Ask, qos: QosClass) -> String {
+    /// A container of this id with one process; without a name it has no links to its logs. Returns its directory.
+    pub(crate) fn leaf(&self, pod: &str, (id, name): (&str, Option<&str>), ask: Ask, qos: QosClass) -> String {
         let path = self.make_leaf(pod, id, ask, qos);
+        if let Some(name) = name {
+            let uid = self.uid_of(pod, qos);
+            self.host.link(
+                format!("/var/log/containers/pod-{uid}_shop_{name}-{id}.log"),
+                format!("/var/log/pods/shop_pod-{uid}_{uid}/{name}/0.log"),
+            );
+            self.host.directory(format!("/var/log/pods/shop_pod-{uid}_{uid}/{name}"));
+        }
         let pid = self.run(&path);
         self.host.file(format!("/proc/{pid}/comm"), "server\n");
         path
-    }
-
-    /// Exactly these CPUs are online. On version 2 what is in force follows, and comes back with them.
-    pub(crate) fn set_online(&self, online: &CpuSet) {
-        assert_eq!(self.version, Version::V2, "version 1 is not modelled");
-        self.host.file("/sys/devices/system/cpu/online", format!("{online}\n"));
-        let root = PathBuf::from(self.mounts()[0]);
-        let mut contents = self.host.snapshot();
-        contents.insert(root.join("cpuset.cpus.effective"), format!("{online}\n"));
-        for child in children(&contents, &root, "cpuset.cpus.effective") {
-            let configured = set_of(&contents, &child.join("cpuset.cpus")).unwrap_or_default();
-            write_v2(&mut contents, &child, "cpus", &configured);
-        }
-        let changed = contents.into_iter().filter(|(path, _)| path.ends_with("cpuset.cpus.effective"));
-        changed.for_each(|(path, text)| drop(self.host.file(path, text)));
     }
 
     /// The shortest form: a pod with one container.

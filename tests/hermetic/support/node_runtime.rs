@@ -37,12 +37,14 @@ pub(crate) struct NodeRuntime {
     /// Whom it asks; absent: nobody has registered.
     pub(crate) plugin: Option<Arc<dyn Admission>>,
     pub(crate) pods: BTreeMap<String, Pod>,
+    /// True if the node has links to the logs, which tell names.
+    pub(crate) links: bool,
     made: u32,
 }
 
 impl NodeRuntime {
     pub(crate) fn new(node: &FakeCgroups) -> Self {
-        Self { node: node.clone(), plugin: None, pods: BTreeMap::new(), made: 0 }
+        Self { node: node.clone(), plugin: None, pods: BTreeMap::new(), links: true, made: 0 }
     }
 
     /// Somebody registers, and is told of everything that runs.
@@ -113,7 +115,8 @@ impl NodeRuntime {
             answer = plugin.create(&pod.sandbox, &container)?;
         }
         self.carry_out(&answer.updates);
-        let path = self.node.leaf(&pod.path, &container.id.0, ask, pod.qos);
+        let linked = self.links.then_some(name);
+        let path = self.node.leaf(&pod.path, (&container.id.0, linked), ask, pod.qos);
         let resources = container.resources.as_mut().unwrap();
         if let Some(cpus) = &answer.cpus {
             assert!(!cpus.is_empty(), "an empty set cannot be told");

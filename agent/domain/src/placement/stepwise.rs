@@ -45,6 +45,12 @@ impl ResourceManagers {
         placed
     }
 
+    /// True if a container has CPUs or memory of its own.
+    #[must_use]
+    pub fn has_place(&self, pod: &PodUid, container: &str) -> bool {
+        self.cpus_of(pod, container).is_some() || self.memory_nodes_of(pod, container).is_some()
+    }
+
     /// A container is known by another name from now on, and keeps what it has. Nothing happens if the new name has
     /// something already.
     pub fn rename_container(&mut self, pod: &PodUid, from: &str, to: &str) {

@@ -109,6 +109,10 @@ impl State {
     fn learn_names(&mut self) {
         if let Standing::Holding(rules) = &mut self.standing {
             for (id, live) in self.living.0.iter().filter(|(_, live)| !live.name.is_empty()) {
+                // What was kept for the name while it did not run is not what it runs on now.
+                if rules.managers.has_place(&live.uid, &id.0) {
+                    rules.managers.remove_container(&live.uid, &live.name);
+                }
                 rules.managers.rename_container(&live.uid, &id.0, &live.name);
             }
         }
