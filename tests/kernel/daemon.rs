@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::support::namespace::{Mounts, in_fresh_namespaces};
+use trimtab_domain::cgroup::Version;
+
 use crate::support::node::{Node, http, metric, nat, read, run};
 
 const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
@@ -99,7 +101,12 @@ fn drift_in_each_subsystem_is_healed_by_events() {
         if sets.0 != sets.1 {
             let stray = node.pods.allowed(&shared);
             node.pods.set("cpuset.cpus", &pinned, &stray);
-            agent.until("pin healed", || node.pods.allowed(&pinned) == sets.0);
+            let took = agent.until("pin healed", || node.pods.allowed(&pinned) == sets.0);
+            eprintln!("a pin was healed after {took:?}");
+            let bound =
+                if node.pods.version() == Version::V1 { ("cpu.cfs_quota_us", "-1") } else { ("cpu.max", "max 100000") };
+            node.pods.set(bound.0, &pinned, "100000");
+            agent.until("bound lifted again", || node.pods.text(bound.0, &pinned) == bound.1);
         }
         assert_eq!(facts(&node), held);
         agent.until("drift is counted", || {
@@ -128,6 +135,24 @@ fn a_killed_agent_leaves_everything_and_the_next_one_changes_nothing() {
         let (code, text) = node.once("rollback", &[]);
         assert_eq!(code, Some(0), "{text}");
         assert_eq!(facts(&node), before);
+    });
+}
+
+#[test]
+fn a_container_that_came_while_no_agent_ran_is_pinned_by_the_next_one() {
+    on_a_node(|mut node| {
+        burstable(&mut node);
+        // Something must be held, or there was no hand-over.
+        let first = guaranteed(&mut node);
+        node.start_ready().kill();
+        let alone = node.pods.allowed(&first);
+        node.pods.stop(&first);
+        let next = node.pods.container("kubepods/poda", 3, "app", Some(1));
+        let mut agent = node.start_ready();
+        agent.until("pinned", || node.pods.allowed(&next) == alone);
+        let late = |phase| metric(&format!("trimtab_pinning_late_pins_total{{phase=\"{phase}\"}}"));
+        agent.until("counted", || late("start") == Some(1.0));
+        assert_eq!(late("later"), Some(0.0));
     });
 }
 

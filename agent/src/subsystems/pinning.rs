@@ -191,7 +191,7 @@ impl Subsystem for Pinning {
         let wanted = tree.is_some() && (desired.is_some() || !records.is_empty());
         let listing = if wanted { self.ask_runtime().await } else { None };
         let writers = if wanted { self.find_writers(listing.as_ref()).await } else { Writers::default() };
-        let newcomers = self.lookout.saw_containers(tree.iter().flat_map(container_ids), |id| {
+        let newcomers = self.lookout.saw_containers(tree.iter().flat_map(container_ids), !records.is_empty(), |id| {
             let listed = listing.iter().flat_map(|listing| &listing.containers).find(|container| container.id == *id);
             listed.map(|container| container.created_at_ns).filter(|created| *created > 0)
         });

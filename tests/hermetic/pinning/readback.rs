@@ -153,26 +153,31 @@ async fn the_time_that_containers_ran_unpinned_is_told() {
     let long_ago = 1_600_000_000_000_000_000;
     let early = node.simple(Guaranteed, "aaaa", Ask::cpus(1));
     runtime.knows(&early, long_ago);
+    converge(&start().0, &spec).await;
+    // It comes while no agent runs, and the next one finds it.
+    let between = node.simple(Guaranteed, "bbbb", Ask::cpus(1));
+    runtime.knows(&between, long_ago);
     let (agent, view) = start();
     converge(&agent, &spec).await;
     converge(&agent, &spec).await;
     let late = || view.borrow().late_pins;
-    assert_eq!((late().at_start.count, late().later.count), (1, 0));
+    assert_eq!((late().at_start.count, late().later.count), (1, 0), "the first ran when nobody pinned yet");
     assert!(late().at_start.longest.unwrap() > Duration::from_secs(1_000_000), "the runtime tells its age");
-    // One that comes is late by what has passed since the last look at most.
-    node.simple(Guaranteed, "bbbb", Ask::cpus(1));
+    // One that comes now is late by what has passed since the last look at most.
+    let late_one = node.simple(Guaranteed, "cccc", Ask::cpus(1));
     converge(&agent, &spec).await;
     converge(&agent, &spec).await;
     assert_eq!((late().at_start.count, late().later.count), (1, 1));
     assert!(late().later.longest.unwrap() < Duration::from_secs(1000), "{:?}", late());
     // A pin that is only repaired is not late, nor is one that waited for CPUs.
-    let waiting = node.simple(Guaranteed, "cccc", Ask::cpus(2));
+    let waiting = node.simple(Guaranteed, "dddd", Ask::cpus(1));
     for _ in 0..5 {
         converge(&agent, &spec).await;
     }
+    assert_eq!(node.effective(&waiting).to_string(), "0");
     node.drift(&early, "cpuset.cpus", "0-3");
-    node.vanish(early.rsplit_once('/').unwrap().0);
+    node.vanish(late_one.rsplit_once('/').unwrap().0);
     converge(&agent, &spec).await;
-    assert_eq!(node.effective(&waiting).len(), 2);
+    assert_eq!(node.effective(&waiting).to_string(), "3");
     assert_eq!((late().at_start.count, late().later.count), (1, 1));
 }

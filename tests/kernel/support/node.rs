@@ -122,8 +122,8 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Waits for a condition; fails with the log if the daemon ends or time runs out.
-    pub(crate) fn until(&mut self, what: &str, holds: impl Fn() -> bool) {
+    /// Waits for a condition and tells how long that took; fails with the log if the daemon ends or time runs out.
+    pub(crate) fn until(&mut self, what: &str, holds: impl Fn() -> bool) -> Duration {
         let begin = Instant::now();
         while !holds() {
             let ended = self.child.try_wait().unwrap();
@@ -132,6 +132,7 @@ impl Agent {
             assert!(begin.elapsed() < LIMIT, "never came true: {what}\n{}", log());
             std::thread::yield_now();
         }
+        begin.elapsed()
     }
 
     pub(crate) fn id(&self) -> u32 {

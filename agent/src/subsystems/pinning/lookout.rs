@@ -99,10 +99,12 @@ impl Lookout {
     }
 
     /// Notes who is there. `created_ns` tells when a container was made where somebody knows; else it was made after
-    /// the last look. Returns those that are new.
+    /// the last look. Returns those that are new. Without an agent before this one (`taken_over`) nobody is new at the
+    /// first look: they ran unpinned because nobody pinned.
     pub(super) fn saw_containers<'a>(
         &self,
         containers: impl Iterator<Item = &'a ContainerId>,
+        taken_over: bool,
         created_ns: impl Fn(&ContainerId) -> Option<i64>,
     ) -> BTreeMap<ContainerId, FirstPin> {
         let mut memory = self.memory();
@@ -115,6 +117,7 @@ impl Lookout {
                         Some(Newcomer { looks: known.looks + 1, ..*known })
                     }
                     Some(_) => None,
+                    None if at_start && !taken_over => None,
                     None => {
                         let pin = FirstPin { since_ns: created_ns(id).or(looked), at_start };
                         Some(Newcomer { pin, looks: 1 })
