@@ -118,3 +118,17 @@ async fn a_pod_of_another_kernel_is_left_alone_and_that_is_said() {
     let said: Vec<_> = done.left.findings.iter().filter(|finding| finding.code == "pod-sandboxed").collect();
     assert_eq!(said.len(), 1, "{:?}", done.left.findings);
 }
+
+#[tokio::test]
+async fn while_the_runtime_is_away_the_tree_tells_what_is_over() {
+    let mut fixture = Fixture::new();
+    let agent = fixture.agent();
+    converge(&agent, &spec()).await;
+    fixture.double.stop();
+    converge(&agent, &spec()).await;
+    assert_eq!(fixture.node.effective(&fixture.path).to_string(), "1-2", "what runs keeps its CPUs");
+    fixture.node.vanish(fixture.path.rsplit_once('/').unwrap().0);
+    let next = fixture.node.simple(Guaranteed, "bbbb", Ask::cpus(7));
+    converge(&agent, &spec()).await;
+    assert_eq!(fixture.node.effective(&next).to_string(), "1-7");
+}

@@ -147,6 +147,13 @@ impl Roster {
         self.containers.retain(|_, entry| entry.container.sandbox != *id);
     }
 
+    /// Keeps these pods only; the others are over, and nobody was there to tell.
+    pub fn retain_pods(&mut self, lives: impl Fn(&PodUid) -> bool) {
+        self.sandboxes.retain(|_, known| lives(&known.sandbox.uid));
+        let sandboxes = &self.sandboxes;
+        self.containers.retain(|_, entry| sandboxes.contains_key(&entry.container.sandbox));
+    }
+
     /// A sandbox.
     #[must_use]
     pub fn sandbox(&self, id: &SandboxId) -> Option<&Sandbox> {

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
+use trimtab_domain::cgroup::tree::PodTree;
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::hint::NumaMask;
 use trimtab_domain::roster::isolation::HandlerTypes;
@@ -132,6 +133,19 @@ impl Desk {
         }
         let before = state.roster.clone();
         state.roster.refresh(listing.sandboxes, listing.containers);
+        if state.roster != before {
+            state.follow_roster();
+            state.version += 1;
+        }
+    }
+
+    /// Nobody lists, and while nobody announces either, only the tree tells what is over: the kubelet makes the cgroup of
+    /// a pod before its sandbox and removes it last.
+    pub(super) fn unlisted(&self, tree: Option<&PodTree>) {
+        let mut state = self.lock();
+        let Some(tree) = tree.filter(|_| state.peer.is_none() && !state.roster.is_empty()) else { return };
+        let before = state.roster.clone();
+        state.roster.retain_pods(|uid| tree.pods.iter().any(|pod| pod.uid == *uid));
         if state.roster != before {
             state.follow_roster();
             state.version += 1;

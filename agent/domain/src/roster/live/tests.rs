@@ -128,6 +128,16 @@ fn a_replacement_forgets_what_is_not_told_and_keeps_what_is() {
 }
 
 #[test]
+fn pods_that_are_not_retained_are_over_with_all_that_they_had() {
+    let mut roster = roster();
+    roster.put_sandbox(sandbox("t", "v"));
+    roster.put_container(container("d", "t", "app"));
+    roster.retain_pods(|uid| uid.0 == "v");
+    assert!(!keeps(&roster, "app") && roster.keeps(&PodUid("v".into()), "app"));
+    assert_eq!((roster.sandboxes().count(), roster.containers().len()), (1, 1));
+}
+
+#[test]
 fn facts_complete_only_what_is_known() {
     let mut roster = roster();
     let told = SandboxContainer { pid: Some(7), state: ContainerState::Exited, ..container("c", "s", "else") };
