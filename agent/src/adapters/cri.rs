@@ -13,7 +13,7 @@ mod stopping;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tonic::Code;
@@ -33,6 +33,7 @@ use self::line::{CallError, Line};
 pub use self::socket::SocketSearch;
 use self::stopping::Stopping;
 use crate::ports::admission::Terminations;
+use crate::ports::kubelet::RuntimeSource;
 use crate::ports::runtime::{
     Answer, ContainerRuntime, ResourceChange, RuntimeAbout, RuntimeError, RuntimeListing, Terminating,
 };
@@ -65,6 +66,9 @@ pub struct CriRuntime {
     /// What is kept of sandboxes and containers between calls.
     details: Mutex<Details>,
     stopping: Mutex<Stopping>,
+    configuration: Option<Arc<dyn RuntimeSource>>,
+    /// What the files said of handlers when the connection was made.
+    configured: Mutex<HandlerTypes>,
 }
 
 impl CriRuntime {
@@ -72,7 +76,20 @@ impl CriRuntime {
     /// for one thread: the connection lives in the runtime (of tokio) that first used it.
     #[must_use]
     pub fn new(search: SocketSearch, patience: Patience) -> Self {
-        Self { line: Line::new(search, patience), details: Mutex::default(), stopping: Mutex::default() }
+        Self {
+            line: Line::new(search, patience),
+            details: Mutex::default(),
+            stopping: Mutex::default(),
+            configuration: None,
+            configured: Mutex::default(),
+        }
+    }
+
+    /// Learns the types of handlers from files where the runtime does not show them (CRI-O).
+    #[must_use]
+    pub fn with_configuration(mut self, files: Arc<dyn RuntimeSource>) -> Self {
+        self.configuration = Some(files);
+        self
     }
 
     async fn list_containers(&self, state: ContainerState) -> Result<Vec<convert::Listed>, CallError> {
@@ -115,9 +132,10 @@ impl CriRuntime {
         Ok(RuntimeListing { sandboxes, containers, handlers })
     }
 
-    /// Types of the handlers by the configuration that containerd shows; others show none.
+    /// Types of the handlers by the configuration that containerd shows; others show none, and files have to do.
     async fn told_handlers(&self) -> Result<HandlerTypes, CallError> {
-        Ok(self.runtime_info().await?.map(|info| info.handler_types()).unwrap_or_default())
+        let told = self.runtime_info().await?.map(|info| info.handler_types());
+        Ok(told.unwrap_or_else(|| lock(&self.configured).clone()))
     }
 
     /// What the runtime shows of its configuration; asked once per connection.
@@ -126,6 +144,7 @@ impl CriRuntime {
             return Ok(kept);
         }
         let request = StatusRequest { verbose: true };
+        *lock(&self.configured) = self.configuration.as_ref().map(|files| files.drivers().handlers).unwrap_or_default();
         let answer = self.line.ask("Status", |mut client| async move { client.status(request).await }).await;
         let info = match answer {
             Ok(answer) => answer.info.get("config").and_then(|text| RuntimeInfo::parse(text)),

@@ -69,8 +69,8 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let nat_writers = Arc::new(NatWriters::new(Arc::clone(&host), Arc::clone(&processes)));
     let nat = Arc::new(Iptables::new(SEARCH_PATH).beside(Arc::clone(&nat_writers)));
     let units: Arc<dyn Units> = Arc::new(Systemd::new(&args.host_root));
-    let answered_runtime = runtime(args, &kubelet);
-    let runtime = runtime(args, &kubelet);
+    let answered_runtime = runtime(args, &kubelet, Arc::<RuntimeFiles>::clone(&runtimes));
+    let runtime = runtime(args, &kubelet, Arc::<RuntimeFiles>::clone(&runtimes));
     let (pinning, view) = Pinning::new(PinningPorts {
         tree: Arc::clone(&tree),
         machine: Arc::clone(&machine),
@@ -105,11 +105,17 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
 }
 
 /// The container runtime, for the thread that holds the node; each other thread needs its own.
-fn runtime(args: &NodeArgs, kubelet: &Arc<dyn KubeletSource>) -> Option<Arc<dyn ContainerRuntime>> {
+fn runtime(
+    args: &NodeArgs,
+    kubelet: &Arc<dyn KubeletSource>,
+    files: Arc<RuntimeFiles>,
+) -> Option<Arc<dyn ContainerRuntime>> {
     let (socket, host_root) = (args.cri_socket.clone(), args.host_root.clone());
+    if socket == CriSocket::Off {
+        return None;
+    }
     let search = SocketSearch { socket, host_root, kubelet: Arc::clone(kubelet) };
-    (args.cri_socket != CriSocket::Off)
-        .then(|| Arc::new(CriRuntime::new(search, Patience::default())) as Arc<dyn ContainerRuntime>)
+    Some(Arc::new(CriRuntime::new(search, Patience::default()).with_configuration(files)))
 }
 
 /// Takes the locks of the node and of the state directory: two agents on one node would fight.

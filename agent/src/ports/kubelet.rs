@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use trimtab_domain::cgroup::Configured;
 use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::roster::isolation::HandlerTypes;
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::workload::PodUid;
 
@@ -85,6 +86,8 @@ pub trait RuntimeSource: Send + Sync + 'static {
 pub struct RuntimeSettings {
     /// Drivers by handler.
     pub drivers: Vec<Configured>,
+    /// Types of the handlers.
+    pub handlers: HandlerTypes,
     /// What could not be read or understood, or has no effect.
     pub problems: Vec<String>,
 }

@@ -155,3 +155,15 @@ fn docker_counts_only_where_kubernetes_uses_it() {
     process(&host, 9, "cri-dockerd", &["cri-dockerd"]);
     assert_eq!(shown(&settings(&host)).len(), 2);
 }
+
+#[test]
+fn handlers_of_crio_have_the_type_that_the_last_file_says() {
+    let host = FakeHost::new();
+    host.file("/etc/crio/crio.conf", "[crio.runtime]\ndefault_runtime = 'crun'\n[crio.runtime.runtimes.crun]\n");
+    let kata = "[crio.runtime.runtimes.kata]\nruntime_type = 'oci'\n";
+    host.file("/etc/crio/crio.conf.d/10-kata.conf", kata);
+    host.file("/etc/crio/crio.conf.d/20-kata.conf", kata.replace("oci", "vm"));
+    let types: Vec<_> = settings(&host).handlers.0.into_iter().collect();
+    let expected = [("", "oci"), ("crun", "oci"), ("kata", "vm")];
+    assert_eq!(types, expected.map(|(name, kind)| (name.to_owned(), kind.to_owned())));
+}

@@ -1,6 +1,10 @@
 //! What runs: lists, and the details that are asked once.
 
+use std::sync::Arc;
+
+use trimtab::adapters::cri::Patience;
 use trimtab::ports::admission::Terminations;
+use trimtab::ports::kubelet::{RuntimeSettings, RuntimeSource};
 use trimtab::ports::runtime::ContainerRuntime;
 use trimtab_domain::roster::isolation::HandlerTypes;
 use trimtab_domain::roster::join::{Sources, join};
@@ -91,7 +95,7 @@ async fn details_that_take_too_long_are_left_to_the_next_list() {
     let root = tempfile::tempdir().unwrap();
     let double = FakeCri::start(&below(root.path(), super::SOCKET));
     double.add_sandbox("s1", "uid1");
-    let patience = trimtab::adapters::cri::Patience { details: std::time::Duration::ZERO, ..Default::default() };
+    let patience = Patience { details: std::time::Duration::ZERO, ..Default::default() };
     let runtime = runtime(root.path(), "", patience);
     double.add_container("c1", "s1", "main", 1);
     let listing = runtime.list().await.unwrap();
@@ -142,6 +146,28 @@ async fn handlers_of_other_kernels_are_told_by_their_type() {
     assert_eq!(pod.qos, Told::Exact(QosClass::Guaranteed));
     let asked: Vec<_> = pod.containers.iter().map(|c| (c.name.as_str(), c.asked.cpu_request)).collect();
     assert_eq!(asked, [("main", Told::Exact(MilliCpu(2000))), ("helper", Told::Exact(MilliCpu(1000)))]);
+}
+
+/// Files of CRI-O.
+struct Files;
+
+impl RuntimeSource for Files {
+    fn drivers(&self) -> RuntimeSettings {
+        let handlers = HandlerTypes([("kata".to_owned(), "vm".to_owned())].into());
+        RuntimeSettings { handlers, ..RuntimeSettings::default() }
+    }
+}
+
+#[tokio::test]
+async fn files_tell_the_types_of_handlers_where_the_runtime_does_not() {
+    let host = Host::new();
+    let runtime = || runtime(host.root.path(), "", Patience::default()).with_configuration(Arc::new(Files));
+    let listing = runtime().list().await.unwrap();
+    assert_eq!(listing.handlers.0, [("kata".to_owned(), "vm".to_owned())].into());
+    let config = r#"{"containerd": {"runtimes": {"runc": {"runtimeType": "io.containerd.runc.v2"}}}}"#;
+    host.double.table().config = Some(config.into());
+    let listing = runtime().list().await.unwrap();
+    assert_eq!(listing.handlers.0.keys().collect::<Vec<_>>(), ["runc"], "what it shows is in force");
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ pub(super) fn read(files: &dyn HostFiles, command: Option<&Vec<String>>, setting
     if !any && command.is_none() {
         return;
     }
+    handler_types(&merged, settings);
     if let Some(text) = flag(command, &["--cgroup-manager"]) {
         manager = Some((text.to_owned(), "command line of the running CRI-O".into()));
     }
@@ -60,4 +61,19 @@ pub(super) fn read(files: &dyn HostFiles, command: Option<&Vec<String>>, setting
         ));
     }
     settings.drivers.push(Configured { component: Component::CriO, driver, source });
+}
+
+/// Types of the handlers: `oci` unless something else is said.
+fn handler_types(merged: &Map<String, Json>, settings: &mut RuntimeSettings) {
+    let kind = |runtime: &Json| {
+        let kind = runtime.get("runtime_type").and_then(Json::as_str).unwrap_or_default();
+        if kind.is_empty() { "oci".to_owned() } else { kind.to_owned() }
+    };
+    let runtimes = toml::at(merged, &["crio", "runtime", "runtimes"]).and_then(Json::as_object);
+    let types = runtimes.into_iter().flatten().map(|(name, runtime)| (name.clone(), kind(runtime)));
+    settings.handlers.0.extend(types);
+    let default = toml::at(merged, &["crio", "runtime", "default_runtime"]).and_then(Json::as_str);
+    if let Some(kind) = default.and_then(|name| settings.handlers.0.get(name).cloned()) {
+        settings.handlers.0.insert(String::new(), kind);
+    }
 }
