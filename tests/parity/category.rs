@@ -20,9 +20,6 @@ pub(crate) struct Mismatch {
     pub(crate) got: String,
 }
 
-/// Categories that are accepted without being run: they come with the packets.
-pub(crate) const LATER: [&str; 1] = ["ipmasq-packets"];
-
 /// How a category (the base name of its file) is judged; absent for an unknown one.
 pub(crate) fn judge(category: &str) -> Option<Judge> {
     Some(match category {
@@ -37,6 +34,7 @@ pub(crate) fn judge(category: &str) -> Option<Judge> {
         "cpu_hints" => cpu::numa_hints,
         "load" => load::judge,
         "ipmasq" => ipmasq::judge,
+        "ipmasq-packets" => ipmasq::packets::judge,
         _ => return None,
     })
 }

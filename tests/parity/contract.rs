@@ -103,9 +103,10 @@ fn files_that_say_nothing_are_failures() {
 }
 
 #[test]
-fn cases_of_a_later_piece_of_work_are_neither_passed_nor_failed() {
-    let report = run("later", &[("ipmasq-packets.jsonl", "{}"), ("ipmasq.README.md", "words")]);
-    assert!(report.good && report.text.ends_with("parity total: 0 passed, 0 failed\n"), "{}", report.text);
+fn a_scenario_of_packets_without_rows_has_failed() {
+    let report = run("packets", &[("ipmasq-packets.jsonl", "{\"scenario\":\"s\"}"), ("ipmasq.README.md", "words")]);
+    assert!(!report.good && report.text.contains("FAILED ipmasq-packets s"), "{}", report.text);
+    assert!(report.text.ends_with("parity total: 0 passed, 1 failed\n"), "{}", report.text);
 }
 
 #[test]

@@ -6,6 +6,9 @@
 
 mod agent;
 mod kernel;
+pub(crate) mod packets;
+#[path = "../kernel/support/world.rs"]
+mod world;
 
 use std::thread;
 

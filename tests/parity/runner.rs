@@ -130,7 +130,7 @@ fn words(payload: &(dyn Any + Send)) -> &str {
 }
 
 fn id_of(case: &Case, body: &Value) -> String {
-    let id = body.get("id").or_else(|| body.get("name")).and_then(Value::as_str);
+    let id = body.get("id").or_else(|| body.get("name")).or_else(|| body.get("scenario")).and_then(Value::as_str);
     id.unwrap_or(&case.place).to_owned()
 }
 

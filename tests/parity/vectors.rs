@@ -32,8 +32,6 @@ pub(crate) struct Vectors {
     pub(crate) cases: Vec<Case>,
     /// Categories that have a file.
     pub(crate) categories: BTreeSet<String>,
-    /// Files that are known, but not run yet.
-    pub(crate) later: BTreeSet<String>,
     /// Cases that record what is not to be copied, by category.
     pub(crate) defects: BTreeMap<String, usize>,
     /// Files of no known category.
@@ -84,10 +82,6 @@ impl Vectors {
             return Ok(());
         }
         let category = plain.strip_suffix(".jsonl").unwrap_or(plain);
-        if category::LATER.contains(&category) {
-            self.later.insert(category.to_owned());
-            return Ok(());
-        }
         let Some(judge) = category::judge(category).filter(|_| plain.ends_with(".jsonl")) else {
             self.problems.push(format!("{}: no known category", path.display()));
             return Ok(());

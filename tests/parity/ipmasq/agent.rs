@@ -32,7 +32,11 @@ impl Agent {
         let arguments = arguments.as_array().into_iter().flatten().filter_map(Value::as_str);
         let arguments: Vec<String> = arguments.map(str::to_owned).collect();
         let wish = flags::parse(compat, &arguments).map(|spec| IpMasqSpec {
-            backend: if backend == Backend::Legacy { BackendWish::IptablesLegacy } else { BackendWish::Auto },
+            backend: match backend {
+                Backend::Nft => BackendWish::Auto,
+                Backend::Legacy => BackendWish::IptablesLegacy,
+                Backend::Native => BackendWish::Nftables,
+            },
             config: spec.config.map(|source| in_place(&source, files.directory())),
             ..spec
         });

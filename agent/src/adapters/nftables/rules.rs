@@ -162,7 +162,10 @@ fn masquerade(rule: Masquerading) -> Expressions {
         list = if first == last { list } else { list.port(REGISTER_2, last) };
     }
     list.add("masq", |data| {
-        let data = if rule.random_fully { data.number(1, RANDOM_FULLY) } else { data };
+        // Without the flag the kernel keeps the registers and looks at neither.
+        let given = if rule.ports.is_some() { PORTS_GIVEN } else { 0 };
+        let flags = given | if rule.random_fully { RANDOM_FULLY } else { 0 };
+        let data = if flags == 0 { data } else { data.number(1, flags) };
         match rule.ports {
             None => data,
             Some((first, last)) if first == last => data.number(2, REGISTER_1),
@@ -258,7 +261,8 @@ fn parse_masquerade(list: &[Expression<'_>]) -> Option<Rule> {
         Some((first, last)) if first == last => (Some(REGISTER_1), given.1.filter(|last| *last == REGISTER_1)),
         Some(_) => (Some(REGISTER_1), Some(REGISTER_2)),
     };
-    (flags & !(RANDOM_FULLY | PORTS_GIVEN) == 0 && given == expected).then_some(Rule::Masquerade(rule))
+    let ports_given = if rule.ports.is_some() { PORTS_GIVEN } else { 0 };
+    (flags & !RANDOM_FULLY == ports_given && given == expected).then_some(Rule::Masquerade(rule))
 }
 
 fn port(data: Received<'_>, register: u32) -> Option<u32> {
