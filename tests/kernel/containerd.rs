@@ -1,5 +1,8 @@
 //! The daemon beside a real containerd on this very machine: pods as the kubelet runs them, truth as the kernel tells it.
 
+mod measure;
+mod nri;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, reserved, with_containerd};
+use super::{Bench, with_containerd};
 use crate::cluster::containerd::Release;
 use crate::cluster::pods::Pod;
 use crate::cluster::truth::{self, Running};
@@ -10,7 +10,7 @@ use crate::support::node::{Agent, metric};
 
 impl Bench {
     /// Starts the daemon and waits until containers that are made now are its own from their first moment.
-    fn agent(&self) -> Agent {
+    pub(super) fn agent(&self) -> Agent {
         let mut agent = self.node.start_ready();
         agent.until("the runtime asks the agent", || metric("trimtab_nri_connected") == Some(1.0));
         agent
@@ -102,7 +102,9 @@ fn a_restarted_runtime_is_found_again_and_nobody_is_moved() {
         bench.containerd.restart();
         bench.reconnect();
         assert_eq!(bench.exclusive(), before);
-        agent.until("the runtime asks again", || metric("trimtab_nri_sessions_total") >= Some(2.0));
+        agent.until("the runtime asks again", || {
+            metric("trimtab_nri_registrations_total") >= Some(2.0) && metric("trimtab_nri_connected") == Some(1.0)
+        });
         bench.end();
         bench.run(Pod::guaranteed(3, 1000));
         assert_eq!(bench.exclusive().len(), 1, "placed from its first moment");
@@ -112,14 +114,18 @@ fn a_restarted_runtime_is_found_again_and_nobody_is_moved() {
 
 #[test]
 fn pods_that_ran_before_the_agent_are_placed_by_it() {
-    with_containerd(Release::Trixie, "containerd::nri::pods_that_ran_before_the_agent_are_placed_by_it", |mut bench| {
-        bench.run(Pod::best_effort(1));
-        bench.run(Pod::guaranteed(2, 1000));
-        let _agent = bench.agent();
-        bench.settle("placed");
-        // The kubelet sends shares and quota alone; what the runtime remembers of the sets must be the agent's.
-        let Running { pod, id, .. } = bench.running.last().unwrap();
-        bench.kubelet.resize(pod, "app", id).unwrap();
-        assert_eq!(bench.exclusive().len(), 1);
-    });
+    with_containerd(
+        Release::Trixie,
+        "containerd::nri::pods_that_ran_before_the_agent_are_placed_by_it",
+        |mut bench| {
+            bench.run(Pod::best_effort(1));
+            bench.run(Pod::guaranteed(2, 1000));
+            let _agent = bench.agent();
+            bench.settle("placed");
+            // The kubelet sends shares and quota alone; what the runtime remembers of the sets must be the agent's.
+            let Running { pod, id, .. } = bench.running.last().unwrap();
+            bench.kubelet.resize(pod, "app", id).unwrap();
+            assert_eq!(bench.exclusive().len(), 1);
+        },
+    );
 }
