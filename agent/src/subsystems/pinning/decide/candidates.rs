@@ -73,10 +73,10 @@ fn is_candidate(spec: &ResourceManagersSpec, pod: &KnownPod) -> bool {
 
 fn candidate<'a>(known: &'a KnownPod, cgroups: &BTreeMap<&str, &'a ContainerCgroup>, desk: &DeskView) -> Candidate<'a> {
     let mut members: Vec<Member<'_>> = Vec::new();
-    // A cgroup that a runtime does not name, which names others, is nobody's yet: that of a sandbox on its way, say, whose
-    // limits are still the kernel's.
-    let told = |container: &&KnownContainer| desk.roster.is_empty() || !container.name.is_empty();
-    for container in known.containers.iter().filter(told) {
+    // A cgroup that a runtime does not name, which announces or names others, is nobody's yet: that of a sandbox on its
+    // way, say, whose limits are still the kernel's.
+    let all_are_named = desk.connected || !desk.roster.is_empty();
+    for container in known.containers.iter().filter(|container| !all_are_named || !container.name.is_empty()) {
         let cgroup = container.cgroup.as_deref().and_then(|path| cgroups.get(path).copied());
         // Of several with one name the last one counts, and one that runs counts more: the others are on their way out.
         if cgroup.is_none() && members.iter().any(|other| other.known.key() == container.key()) {
