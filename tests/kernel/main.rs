@@ -25,6 +25,7 @@ mod masquerade_crash;
 mod masquerade_daemon;
 mod nftables;
 mod nri;
+mod packets;
 mod pinning;
 mod pod;
 mod support;

@@ -11,3 +11,4 @@ pub(crate) mod node;
 #[path = "../hermetic/support/recorded_masquerade.rs"]
 pub(crate) mod recorded_masquerade;
 pub(crate) mod tables;
+pub(crate) mod world;

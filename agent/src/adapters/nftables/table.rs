@@ -96,11 +96,8 @@ pub fn read(family: Family) -> io::Result<NativeView> {
 /// The kernel's, with the message of the transaction that it refused; the table is then as before, or made without
 /// being hooked in.
 pub fn write(family: Family, native: &Native) -> io::Result<()> {
-    let view = read(family)?;
     if !has_structure(family)? {
-        if view != NativeView::Absent {
-            remove(family)?;
-        }
+        remove(family)?;
         let mut batch = Batch::new(family_number(family));
         add_set(&mut batch, family);
         add_ranges(&mut batch, family, &native.exempt);
