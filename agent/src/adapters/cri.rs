@@ -11,6 +11,7 @@ mod line;
 mod socket;
 mod stopping;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use tonic::Code;
 use trimtab_domain::cgroup::{Component, Configured};
+use trimtab_domain::roster::SandboxId;
 use trimtab_domain::roster::isolation::HandlerTypes;
 use trimtab_domain::spec::cgroup::CgroupDriver;
 use trimtab_domain::workload::ContainerId;
@@ -121,10 +123,12 @@ impl CriRuntime {
     async fn listing(&self) -> Result<RuntimeListing, CallError> {
         let mut containers = self.list_containers(ContainerState::ContainerCreated).await?;
         let running = self.list_containers(ContainerState::ContainerRunning).await?;
-        containers.retain(|created| running.iter().all(|running| running.id != created.id));
+        let started: BTreeSet<&ContainerId> = running.iter().map(|container| &container.id).collect();
+        containers.retain(|created| !started.contains(&created.id));
         containers.extend(running);
         let sandboxes = self.list_sandboxes(PodSandboxState::SandboxReady).await?;
-        containers.retain(|container| sandboxes.iter().any(|sandbox| sandbox.id == container.sandbox));
+        let ready: BTreeSet<&SandboxId> = sandboxes.iter().map(|sandbox| &sandbox.id).collect();
+        containers.retain(|container| ready.contains(&container.sandbox));
         let missing = lock(&self.details).missing(&sandboxes, &containers);
         details::ask(&self.line, &self.details, missing).await?;
         let mut handlers = self.told_handlers().await?;

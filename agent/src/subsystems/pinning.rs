@@ -195,10 +195,7 @@ impl Subsystem for Pinning {
             let listed = listing.iter().flat_map(|listing| &listing.containers).find(|container| container.id == *id);
             listed.map(|container| container.created_at_ns).filter(|created| *created > 0)
         });
-        match listing {
-            Some(listing) => self.desk.listed(listing),
-            None => self.desk.unlisted(tree.as_ref()),
-        }
+        self.tell_desk(listing, tree.as_ref());
         self.desk.follow_settings(desired.as_ref());
         let mut observed = Observed {
             tree,

@@ -83,14 +83,15 @@ impl Details {
         mut containers: Vec<Listed>,
         handlers: &mut HandlerTypes,
     ) -> (Vec<ListedSandbox>, Vec<Listed>) {
+        let handler_of: BTreeMap<SandboxId, String> =
+            sandboxes.iter().map(|sandbox| (sandbox.id.clone(), sandbox.runtime_handler.clone())).collect();
         for container in &mut containers {
             let Some(detail) = self.containers.get(&container.id) else { continue };
             container.pid = detail.pid;
             container.cgroups_path.clone_from(&detail.cgroups_path);
             container.resources.clone_from(&detail.resources);
-            let sandbox = sandboxes.iter().find(|sandbox| sandbox.id == container.sandbox);
-            if let (Some(sandbox), Some(kind)) = (sandbox, &detail.runtime_type) {
-                handlers.0.entry(sandbox.runtime_handler.clone()).or_insert_with(|| kind.clone());
+            if let (Some(handler), Some(kind)) = (handler_of.get(&container.sandbox), &detail.runtime_type) {
+                handlers.0.entry(handler.clone()).or_insert_with(|| kind.clone());
             }
         }
         for sandbox in &mut sandboxes {
@@ -126,21 +127,10 @@ impl Details {
     }
 }
 
-/// Asks for what is missing, as far as the time goes. An object that the runtime will not tell of is gone or broken:
+/// Asks for what is missing, as far as the time goes: containers first, because what they ask for decides. An object that the runtime will not tell of is gone or broken:
 /// that is left to the next list.
 pub(super) async fn ask(line: &Line, details: &Mutex<Details>, missing: Missing) -> Result<(), CallError> {
     let end = Instant::now() + line.patience.details;
-    for id in missing.sandboxes {
-        if Instant::now() >= end {
-            return Ok(());
-        }
-        let request = PodSandboxStatusRequest { pod_sandbox_id: id.0.clone(), verbose: true };
-        let answer =
-            line.ask("PodSandboxStatus", |mut client| async move { client.pod_sandbox_status(request).await }).await;
-        if let Some(answer) = unless_refused(answer)? {
-            lock(details).sandboxes.insert(id, sandbox_detail(&answer));
-        }
-    }
     for (id, running) in missing.containers {
         if Instant::now() >= end {
             return Ok(());
@@ -150,6 +140,17 @@ pub(super) async fn ask(line: &Line, details: &Mutex<Details>, missing: Missing)
             line.ask("ContainerStatus", |mut client| async move { client.container_status(request).await }).await;
         if let Some(answer) = unless_refused(answer)? {
             lock(details).containers.insert(id, container_detail(&answer, running));
+        }
+    }
+    for id in missing.sandboxes {
+        if Instant::now() >= end {
+            return Ok(());
+        }
+        let request = PodSandboxStatusRequest { pod_sandbox_id: id.0.clone(), verbose: true };
+        let answer =
+            line.ask("PodSandboxStatus", |mut client| async move { client.pod_sandbox_status(request).await }).await;
+        if let Some(answer) = unless_refused(answer)? {
+            lock(details).sandboxes.insert(id, sandbox_detail(&answer));
         }
     }
     Ok(())

@@ -28,6 +28,14 @@ impl Pinning {
         }
     }
 
+    /// Tells the desk what the runtime lists, or what is left of the pods if it lists nothing.
+    pub(super) fn tell_desk(&self, listing: Option<RuntimeListing>, tree: Option<&PodTree>) {
+        match listing {
+            Some(listing) => self.desk.listed(listing),
+            None => self.desk.unlisted(tree),
+        }
+    }
+
     /// Asks the runtime anew for containers of which its kept answers and the files say different things: they may have
     /// been resized since. Over NRI resizes are told. True if it answered.
     pub(super) async fn ask_again(&self, observed: &Observed) -> bool {
