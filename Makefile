@@ -47,8 +47,11 @@ deny: ## Licences, sources, bans
 manifests: tools ## Render the manifests and validate them against the Kubernetes schema
 	deploy/dev/validate-manifests.sh
 
-build: ## Build the release binary
+build: ## Build the release binary, its manual pages and its completions (target/man, target/completions)
 	$(CARGO) build --release --locked --bin trimtab
+	target/release/trimtab man target/man
+	mkdir -p target/completions
+	for shell in bash zsh fish; do target/release/trimtab completions $$shell >target/completions/trimtab.$$shell; done
 
 lab: build ## Boot machines with several NUMA nodes and a real container runtime, and disturb the agent there
 	@deploy/dev/install-tools.sh lab

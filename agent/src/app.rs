@@ -8,11 +8,12 @@ mod nri;
 mod once;
 
 use std::io::{self, Read};
+use std::path::Path;
 
 use anyhow::Context;
 use clap::CommandFactory;
 
-use crate::cli::{CheckArgs, Cli, Command, ImportFrom, check, exit, output};
+use crate::cli::{CheckArgs, Cli, Command, ImportFrom, check, exit, man, output};
 use crate::profile;
 
 /// Runs a command; the number is the exit code.
@@ -27,6 +28,7 @@ pub fn execute(command: Command) -> anyhow::Result<u8> {
         Command::Rollback(args) => once::rollback(&args),
         Command::Status(args) => ask::status(&args),
         Command::Pods(args) => ask::pods(&args),
+        Command::Topology(args) => ask::topology(&args),
         Command::Check(args) => check_profile(&args),
         Command::Import { from: ImportFrom::IpMasq(args) } => import::ip_masq(&args),
         Command::Completions { shell } => {
@@ -35,7 +37,24 @@ pub fn execute(command: Command) -> anyhow::Result<u8> {
             output::write(&text)?;
             Ok(exit::OK)
         }
+        Command::Man { directory } => write_manual(&directory),
     }
+}
+
+fn write_manual(directory: &Path) -> anyhow::Result<u8> {
+    let shown = directory.display();
+    #[expect(clippy::disallowed_methods, reason = "the directory is the caller's, not the host's")]
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make the directory {shown}"))?;
+    for (name, page) in man::pages(Cli::command()) {
+        write_file(&directory.join(name), &page)?;
+    }
+    Ok(exit::OK)
+}
+
+/// Writes a file of the caller's, not of the host's.
+fn write_file(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "the file is the caller's, not the host's")]
+    std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn check_profile(args: &CheckArgs) -> anyhow::Result<u8> {

@@ -1,10 +1,12 @@
 //! The command line: what each command is for, and its exit code.
 
 pub mod check;
+pub mod man;
 pub mod output;
 pub mod plan;
 pub mod pods;
 pub mod status;
+pub mod topology;
 
 use std::path::PathBuf;
 
@@ -12,7 +14,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{ColorChoice, DEFAULT_SOCKET, LogFormat, NodeArgs, Output, RunArgs};
+use crate::config::{AnswerOutput, ColorChoice, DEFAULT_SOCKET, LogFormat, NodeArgs, Output, RunArgs};
+
 /// Names of the subsystems, in the order in which they are reported.
 pub const SUBSYSTEMS: [&str; 6] = ["sysctl", "kernel", "cgroup", "pinning", "allocatable", "masquerade"];
 
@@ -26,7 +29,7 @@ pub mod exit {
     pub const WOULD_CHANGE: u8 = 2;
     /// `check`: the profile is not valid; `plan`, `apply`: there is no valid profile.
     pub const INVALID_PROFILE: u8 = 3;
-    /// `status`, `pods`: no agent answers on the socket.
+    /// `status`, `pods`, `topology`: no agent answers on the socket.
     pub const NO_AGENT: u8 = 4;
     /// The command line is wrong (`EX_USAGE` of sysexits.h).
     pub const USAGE: u8 = 64;
@@ -50,8 +53,20 @@ pub struct Cli {
     pub log_format: LogFormat,
 
     /// When to use colours
-    #[arg(long, global = true, value_enum, default_value_t)]
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
     pub color: ColorChoice,
+
+    /// The same as `--color never`
+    #[arg(long, global = true, conflicts_with = "color")]
+    pub no_color: bool,
+}
+
+impl Cli {
+    /// When to use colours, by either flag.
+    #[must_use]
+    pub const fn color(&self) -> ColorChoice {
+        if self.no_color { ColorChoice::Never } else { self.color }
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -84,6 +99,9 @@ pub enum Command {
     /// Show which pods hold which CPUs and memory
     Pods(ClientArgs),
 
+    /// Draw the machine: who holds which CPU, what is free, shared, reserved, offline; memory by NUMA node
+    Topology(TopologyArgs),
+
     /// Validate a profile without touching the node
     Check(CheckArgs),
 
@@ -103,6 +121,12 @@ pub enum Command {
     Completions {
         /// The shell
         shell: Shell,
+    },
+
+    /// Write the manual pages, one per command, into a directory
+    Man {
+        /// The directory; made if it does not exist
+        directory: PathBuf,
     },
 }
 
@@ -127,7 +151,19 @@ pub struct ClientArgs {
 
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
+    pub output: AnswerOutput,
+}
+
+/// Arguments of `topology`.
+#[derive(Debug, Args)]
+pub struct TopologyArgs {
+    /// How to ask and how to print
+    #[command(flatten)]
+    pub client: ClientArgs,
+
+    /// Write an image to this file instead of printing; `-` writes it to standard output
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// Programs whose configuration can be imported.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use trimtab_proto::node::v1alpha1::node_state_client::NodeStateClient;
-use trimtab_proto::node::v1alpha1::{GetReportRequest, ListPlacementsRequest, ListPlacementsResponse, NodeReport};
+use trimtab_proto::node::v1alpha1::{
+    GetReportRequest, GetTopologyRequest, ListPlacementsRequest, ListPlacementsResponse, NodeReport, Topology,
+};
 
 /// Time for the connection and for each answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,6 +99,17 @@ impl Client {
         match self.node_state.list_placements(ListPlacementsRequest {}).await {
             Ok(answer) => Ok(answer.into_inner()),
             Err(status) => Err(self.refused("ListPlacements", &status)),
+        }
+    }
+
+    /// The machine and who uses it.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`].
+    pub async fn topology(&mut self) -> Result<Topology, ClientError> {
+        match self.node_state.get_topology(GetTopologyRequest {}).await {
+            Ok(answer) => Ok(answer.into_inner().topology.unwrap_or_default()),
+            Err(status) => Err(self.refused("GetTopology", &status)),
         }
     }
 

@@ -58,9 +58,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "SOCKET", env = "TRIMTAB_NRI_SOCKET", default_value = "/run/nri/nri.sock")]
     pub nri_socket: NriSocket,
 
-    /// Address of /metrics, /healthz and /readyz, or `off`
+    /// Address of the page, /metrics, /healthz and /readyz, or `off`
     #[arg(long, value_name = "ADDRESS", env = "TRIMTAB_HTTP", default_value = "127.0.0.1:9808")]
     pub http: HttpAddress,
+
+    /// Whether the page about the node, which names its pods, is served on that address too
+    #[arg(long, value_enum, value_name = "WHEN", env = "TRIMTAB_PAGE", default_value_t)]
+    pub page: Page,
 
     /// Time between two passes when nothing happens
     #[arg(long, value_name = "TIME", env = "TRIMTAB_RESYNC", default_value = "60s", value_parser = parse_resync)]
@@ -147,6 +151,18 @@ impl FromStr for HttpAddress {
     }
 }
 
+/// When the page about the node is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum Page {
+    /// If the address can be reached from this machine only.
+    #[default]
+    Auto,
+    /// On every address.
+    Always,
+    /// Never.
+    Never,
+}
+
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
 pub enum Output {
@@ -157,6 +173,32 @@ pub enum Output {
     Json,
     /// For files.
     Yaml,
+}
+
+/// How the answers of a running agent are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum AnswerOutput {
+    /// For people.
+    #[default]
+    Table,
+    /// For people who want to see everything.
+    Wide,
+    /// For programs.
+    Json,
+    /// For files.
+    Yaml,
+}
+
+impl AnswerOutput {
+    /// The form, without how much is shown of it.
+    #[must_use]
+    pub const fn form(self) -> Output {
+        match self {
+            Self::Table | Self::Wide => Output::Table,
+            Self::Json => Output::Json,
+            Self::Yaml => Output::Yaml,
+        }
+    }
 }
 
 /// How the log is written.

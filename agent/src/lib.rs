@@ -10,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod lifecycle;
 pub mod metrics;
+pub mod picture;
 pub mod ports;
 pub mod profile;
 pub mod reconcile;

@@ -17,8 +17,8 @@ fn main() -> ExitCode {
     };
     // The daemon's log is its record; a command that acts once prints what it did.
     let level = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
-    telemetry::start(cli.log.as_deref().unwrap_or(level), cli.log_format, cli.color);
-    output::choose_color(cli.color);
+    telemetry::start(cli.log.as_deref().unwrap_or(level), cli.log_format, cli.color());
+    output::choose_color(cli.color());
     match app::execute(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

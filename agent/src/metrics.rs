@@ -4,6 +4,7 @@ mod grpc;
 mod labels;
 mod nri;
 mod pinning;
+pub mod plain;
 mod process;
 mod subsystem;
 

@@ -4,6 +4,7 @@ mod authority;
 mod grpc;
 mod http;
 mod listen;
+mod page;
 mod peer;
 mod socket;
 
@@ -24,6 +25,7 @@ use self::http::{HttpServer, Pages};
 pub use self::peer::AllowedPeers;
 use self::socket::{BoundSocket, OwnedPath};
 pub use self::socket::{SocketConfig, SocketError};
+use crate::config::Page;
 use crate::metrics::{self, GrpcMetrics, Metrics};
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::report::NodeReport;
@@ -48,8 +50,10 @@ pub struct ServeConfig {
     pub rate_limit: Option<RateLimit>,
     /// Whether clients may ask which services there are.
     pub reflection: Reflection,
-    /// Address for `/metrics`, `/healthz` and `/readyz`; `None`: not served.
+    /// Address for the page, `/metrics`, `/healthz` and `/readyz`; `None`: not served.
     pub http: Option<SocketAddr>,
+    /// When the page is served there too.
+    pub page: Page,
 }
 
 impl ServeConfig {
@@ -61,6 +65,7 @@ impl ServeConfig {
             rate_limit: Some(RateLimit::default()),
             reflection: Reflection::default(),
             http: None,
+            page: Page::default(),
         }
     }
 }
@@ -146,7 +151,7 @@ pub async fn run(config: ServeConfig, state: ServeState, stop: CancellationToken
     tasks.spawn(metrics::feed(Arc::clone(&state.metrics), state.report.clone(), state.view.clone(), stop.clone()));
     tasks.spawn(serve_grpc(socket, guard, config.peers, state.metrics.grpc().clone(), stop.clone()));
     if let Some(server) = http {
-        tasks.spawn(serve_http(server, state, stop));
+        tasks.spawn(serve_http(server, state, config.page, stop));
     }
     let servers = tokio::spawn(async move { while tasks.join_next().await.is_some() {} });
     Ok(ServeHandle { socket: config.socket.path, http: address, servers })
@@ -172,8 +177,9 @@ async fn report_health(
     serving.send_replace(Serving::No);
 }
 
-async fn serve_http(server: HttpServer, state: ServeState, stop: CancellationToken) {
-    server.run(Pages { metrics: state.metrics, report: state.report, stop }).await;
+async fn serve_http(server: HttpServer, state: ServeState, page: Page, stop: CancellationToken) {
+    let pages = Pages::new(state, (server.address, page), stop);
+    server.run(pages).await;
 }
 
 async fn serve_grpc(

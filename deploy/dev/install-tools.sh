@@ -12,8 +12,14 @@ fetch_runtime() {
     echo "no container runtime could be fetched: the tests that need one will be skipped" >&2
 }
 
+# The checker of rules and metrics, unpacked beside the system: installed, its package would start a server.
+fetch_promtool() {
+  command -v promtool >/dev/null || "$(dirname "$0")/../../tests/lab/packages.sh" bookworm prometheus >/dev/null ||
+    echo "promtool could not be fetched: the test of the alert rules will be skipped" >&2
+}
+
 # program:Debian package
-wanted=(iptables:iptables nft:nftables ip:iproute2 unshare:util-linux sysctl:procps python3:python3 kubectl:kubernetes-client curl:curl)
+wanted=(chromium:chromium iptables:iptables nft:nftables ip:iproute2 unshare:util-linux sysctl:procps python3:python3 kubectl:kubernetes-client curl:curl)
 [ "${1:-}" != lab ] || wanted+=(qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs depmod:kmod cpio:cpio xz:xz-utils)
 missing=()
 for entry in "${wanted[@]}"; do
@@ -25,6 +31,7 @@ done
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 [ ${#missing[@]} -gt 0 ] || {
   fetch_runtime
+  fetch_promtool
   exit 0
 }
 
@@ -45,3 +52,4 @@ else
   exit 1
 fi
 fetch_runtime
+fetch_promtool

@@ -24,6 +24,8 @@ mod masquerade_config;
 mod masquerade_recorded;
 mod metrics;
 mod nri;
+mod page;
+mod picture;
 mod pinning;
 mod podresources;
 mod profile;

@@ -1,6 +1,7 @@
 //! Doubles of the node's ports, shared by all hermetic tests.
 #![allow(dead_code, reason = "each test uses the part of a double that it needs")]
 
+pub(crate) mod chromium;
 pub(crate) mod fake_admission;
 pub(crate) mod fake_cgroups;
 pub(crate) mod fake_cri;
@@ -11,6 +12,7 @@ pub(crate) mod fake_modules;
 pub(crate) mod fake_nat;
 pub(crate) mod fake_units;
 pub(crate) mod fake_writers;
+pub(crate) mod machines;
 pub(crate) mod node_runtime;
 pub(crate) mod nri_runtime;
 pub(crate) mod raw_http2;

@@ -1,16 +1,23 @@
-//! Commands that ask the running agent: `status`, `pods`.
+//! Commands that ask the running agent: `status`, `pods`, `topology`.
 
 use anyhow::Context;
 
-use crate::cli::{ClientArgs, exit, output, pods, status};
+use crate::cli::output::Detail;
+use crate::cli::{ClientArgs, TopologyArgs, exit, output, pods, status, topology};
 use crate::client::{self, Client, ClientError};
+use crate::config::AnswerOutput;
+use crate::picture::svg;
 
 /// Shows what the agent holds, refuses and found.
 pub(super) fn status(args: &ClientArgs) -> anyhow::Result<u8> {
     ask(
         args,
         async |mut client| client.report().await,
-        |report| output::print(args.output, &status::Status::from(report), status::render),
+        |report| {
+            let data = status::Status::from(report);
+            output::print(args.output.form(), &data, |data| status::render(data, detail(args)))?;
+            Ok(())
+        },
     )
 }
 
@@ -19,14 +26,43 @@ pub(super) fn pods(args: &ClientArgs) -> anyhow::Result<u8> {
     ask(
         args,
         async |mut client| client.placements().await,
-        |placements| output::print(args.output, &pods::Placements::from(placements), pods::render),
+        |placements| {
+            let data = pods::Placements::from(placements);
+            output::print(args.output.form(), &data, |data| pods::render(data, detail(args)))?;
+            Ok(())
+        },
     )
+}
+
+/// Draws the machine and who uses it.
+pub(super) fn topology(args: &TopologyArgs) -> anyhow::Result<u8> {
+    ask(
+        &args.client,
+        async |mut client| client.topology().await,
+        |answer| {
+            let facts = topology::from_wire(answer);
+            match &args.svg {
+                Some(path) if path.as_os_str() == "-" => output::write(svg::document(&facts).as_bytes())?,
+                Some(path) => super::write_file(path, svg::document(&facts).as_bytes())?,
+                None => {
+                    let detail = detail(&args.client);
+                    let data = topology::TopologyData::from(&facts);
+                    output::print(args.client.output.form(), &data, |_| topology::render(&facts, detail))?;
+                }
+            }
+            Ok(())
+        },
+    )
+}
+
+fn detail(args: &ClientArgs) -> Detail {
+    if args.output == AnswerOutput::Wide { Detail::Wide } else { Detail::Normal }
 }
 
 fn ask<T>(
     args: &ClientArgs,
     question: impl AsyncFnOnce(Client) -> Result<T, ClientError>,
-    show: impl FnOnce(T) -> Result<(), output::PrintError>,
+    show: impl FnOnce(T) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;

@@ -287,5 +287,6 @@ fn serve_config(args: &RunArgs) -> ServeConfig {
         HttpAddress::Off => None,
         HttpAddress::On(address) => Some(address),
     };
+    config.page = args.page;
     config
 }

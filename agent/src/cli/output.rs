@@ -6,6 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::config::{ColorChoice, Output};
+use crate::picture::visible;
 
 /// Data could not be printed.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,15 @@ pub enum PrintError {
     /// The data could not be rendered.
     #[error("cannot render the answer: {0}")]
     Render(String),
+}
+
+/// How much a table shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// What is asked for most.
+    Normal,
+    /// Everything.
+    Wide,
 }
 
 /// Prints data in the form that was asked for; `table` renders it for people.
@@ -57,6 +67,12 @@ pub fn choose_color(choice: ColorChoice) {
     .write_global();
 }
 
+/// Columns of the terminal, and of what is written where there is none.
+#[must_use]
+pub fn width() -> usize {
+    terminal_size::terminal_size().map_or(100, |(terminal_size::Width(width), _)| usize::from(width.max(60)))
+}
+
 /// A table without lines, that wraps to the width of the terminal where there is one.
 #[must_use]
 pub fn table(header: &[&str]) -> Table {
@@ -68,10 +84,10 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
-/// Escapes control characters, so that a name from the node cannot drive the terminal.
+/// Escapes control characters and the like, so that a name from the node cannot drive the terminal.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    visible(text)
 }
 
 /// Prints an error and its causes for people on standard error.

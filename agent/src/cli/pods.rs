@@ -8,7 +8,8 @@ use serde::Serialize;
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_proto::node::v1alpha1 as wire;
 
-use super::output::{printable, table};
+use super::output::{Detail, printable, table};
+use crate::picture::Size;
 
 /// Who holds what, as JSON and YAML show it.
 #[derive(Debug, Serialize)]
@@ -161,9 +162,9 @@ fn list(cpus: Vec<u32>) -> String {
 const NAME: Style = Style::new().bold();
 const DOUBT: Style = AnsiColor::Yellow.on_default();
 
-/// Renders for people: the pools, then a line per container.
+/// Renders for people: the pools, then a line per container; if wide, with ids and memory.
 #[must_use]
-pub fn render(placements: &Placements) -> String {
+pub fn render(placements: &Placements, detail: Detail) -> String {
     let mut text = String::new();
     let or_none = |cpus: &str| if cpus.is_empty() { "none".to_owned() } else { cpus.to_owned() };
     let (shared, reserved) = (or_none(&placements.shared_cpus), or_none(&placements.reserved_cpus));
@@ -171,10 +172,13 @@ pub fn render(placements: &Placements) -> String {
     if let Some(reason) = &placements.observe_only {
         let _ = writeln!(text, "{DOUBT}observed only{DOUBT:#}: {}", printable(reason));
     }
-    let mut rows = table(&["NAMESPACE", "POD", "CONTAINER", "QOS", "EXCLUSIVE", "RUNS ON", "MEMORY NODES"]);
+    let wide = detail == Detail::Wide;
+    let mut header = vec!["NAMESPACE", "POD", "CONTAINER", "QOS", "EXCLUSIVE", "RUNS ON", "MEMORY NODES"];
+    header.extend(if wide { &["MEMORY", "UID", "CONTAINER ID"][..] } else { &[] });
+    let mut rows = table(&header);
     for pod in &placements.pods {
         for container in &pod.containers {
-            rows.add_row([
+            let mut row = vec![
                 printable(&pod.namespace),
                 printable(&pod.name),
                 printable(&container.name),
@@ -182,12 +186,25 @@ pub fn render(placements: &Placements) -> String {
                 if container.exclusive_cpus.is_empty() { "-".to_owned() } else { container.exclusive_cpus.clone() },
                 printable(&container.effective_cpus),
                 printable(&container.effective_mems),
-            ]);
+            ];
+            if wide {
+                row.extend([held(&container.memory), printable(&pod.uid), printable(&container.id)]);
+            }
+            rows.add_row(row);
         }
     }
     let _ = writeln!(text, "{}", rows.trim_fmt());
     render_troubles(&mut text, placements);
     text
+}
+
+/// `memory 1 GiB @ 0-1`, one per block.
+fn held(memory: &[Memory]) -> String {
+    let block = |block: &Memory| {
+        let nodes = list(block.numa_nodes.clone());
+        format!("{} {} @ {nodes}", printable(&block.memory_type), Size(block.size_bytes))
+    };
+    if memory.is_empty() { "-".to_owned() } else { memory.iter().map(block).collect::<Vec<_>>().join(", ") }
 }
 
 fn render_troubles(text: &mut String, placements: &Placements) {

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use trimtab_proto::node::v1alpha1 as wire;
 
-use super::output::{printable, table};
+use super::output::{Detail, printable, table};
 
 /// The report of the agent, as JSON and YAML show it.
 #[derive(Debug, Serialize)]
@@ -56,9 +56,18 @@ pub struct Subsystem {
     pub state: String,
     /// Generation of the profile of the last pass.
     pub generation: u64,
+    /// Why the last pass was made: `start`, `profile`, `drift`, `resync`, `retry`, `request`, `workload`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
     /// When the last pass ended, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_pass: Option<String>,
+    /// When the last pass without a failure ended, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<String>,
+    /// How long the last pass took, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_duration_seconds: Option<f64>,
     /// When the last pass that changed something ended, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_change: Option<String>,
@@ -77,6 +86,14 @@ pub struct Subsystem {
     pub last_error: Option<String>,
     /// Objects found changed by others since the agent started.
     pub drift_found: u64,
+    /// Passes since the agent started.
+    pub passes: u64,
+    /// Passes that failed.
+    pub failed_passes: u64,
+    /// Steps made since the agent started.
+    pub steps_done: u64,
+    /// Steps that failed.
+    pub steps_failed: u64,
 }
 
 /// One step.
@@ -173,8 +190,14 @@ impl From<wire::NodeReport> for Status {
 
 impl From<wire::Subsystem> for Subsystem {
     fn from(subsystem: wire::Subsystem) -> Self {
+        let trigger = subsystem.trigger();
+        let totals = subsystem.totals.unwrap_or_default();
+        let duration = subsystem.last_duration.and_then(|time| Duration::try_from(time).ok());
         Self {
             state: word(subsystem.state().as_str_name(), "STATE_"),
+            trigger: (trigger != wire::Trigger::Unspecified).then(|| word(trigger.as_str_name(), "TRIGGER_")),
+            last_success: subsystem.last_success.map(|time| time.to_string()),
+            last_duration_seconds: subsystem.last_pass.and(duration).map(|time| time.as_secs_f64()),
             name: subsystem.name,
             generation: subsystem.generation,
             last_pass: subsystem.last_pass.map(|time| time.to_string()),
@@ -185,7 +208,11 @@ impl From<wire::Subsystem> for Subsystem {
             fights: subsystem.fights.into_iter().map(Fight::from).collect(),
             objects: subsystem.objects.into_iter().map(Object::from).collect(),
             last_error: subsystem.last_error,
-            drift_found: subsystem.totals.unwrap_or_default().drift_found,
+            drift_found: totals.drift_found,
+            passes: totals.passes,
+            failed_passes: totals.failed_passes,
+            steps_done: totals.steps_done,
+            steps_failed: totals.steps_failed,
         }
     }
 }
@@ -241,9 +268,9 @@ const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 const DOUBT: Style = AnsiColor::Yellow.on_default();
 
-/// Renders for people: the node, a line per subsystem, then what needs a look.
+/// Renders for people: the node, a line per subsystem, then what needs a look; if wide, with passes and steps.
 #[must_use]
-pub fn render(status: &Status) -> String {
+pub fn render(status: &Status, detail: Detail) -> String {
     let mut text = String::new();
     let ready = if status.ready { format!("{GOOD}ready{GOOD:#}") } else { format!("{BAD}not ready{BAD:#}") };
     let _ = writeln!(text, "node {}: {ready}, trimtab {}", printable(&status.node), printable(&status.version));
@@ -260,21 +287,42 @@ pub fn render(status: &Status) -> String {
             let _ = writeln!(text, "  {}", printable(error));
         }
     }
-    let mut rows = table(&["SUBSYSTEM", "STATE", "OBJECTS", "REFUSED", "FINDINGS", "DRIFT", "LAST CHANGE"]);
+    render_subsystems(&mut text, status, detail);
+    render_concerns(&mut text, status);
+    text
+}
+
+fn render_subsystems(text: &mut String, status: &Status, detail: Detail) {
+    let wide = detail == Detail::Wide;
+    let mut header = vec!["SUBSYSTEM", "STATE", "OBJECTS", "REFUSED", "FINDINGS", "DRIFT", "LAST CHANGE"];
+    header.extend(if wide { &["LAST PASS", "WHY", "TOOK", "PASSES", "FAILED", "STEPS", "FAILED"][..] } else { &[] });
+    let mut rows = table(&header);
+    let when = |time: &Option<String>| time.as_deref().map_or_else(|| "never".to_owned(), ago);
     for subsystem in &status.subsystems {
-        rows.add_row([
+        let mut row = vec![
             printable(&subsystem.name),
             subsystem.state.clone(),
             subsystem.objects.len().to_string(),
             subsystem.refusals.len().to_string(),
             subsystem.findings.len().to_string(),
             subsystem.drift_found.to_string(),
-            subsystem.last_change.as_deref().map_or_else(|| "never".to_owned(), ago),
-        ]);
+            when(&subsystem.last_change),
+        ];
+        if wide {
+            let took = subsystem.last_duration_seconds.map(|seconds| format!("{:.1} ms", seconds * 1000.0));
+            row.extend([
+                when(&subsystem.last_pass),
+                subsystem.trigger.clone().unwrap_or_default(),
+                took.unwrap_or_default(),
+                subsystem.passes.to_string(),
+                subsystem.failed_passes.to_string(),
+                subsystem.steps_done.to_string(),
+                subsystem.steps_failed.to_string(),
+            ]);
+        }
+        rows.add_row(row);
     }
     let _ = writeln!(text, "\n{}", rows.trim_fmt());
-    render_concerns(&mut text, status);
-    text
 }
 
 fn render_concerns(text: &mut String, status: &Status) {

@@ -28,6 +28,8 @@ pub enum GrpcMethod {
     GetReport,
     /// `trimtab.node.v1alpha1.NodeState/ListPlacements`.
     ListPlacements,
+    /// `trimtab.node.v1alpha1.NodeState/GetTopology`.
+    GetTopology,
     /// `grpc.health.v1.Health/Check`.
     HealthCheck,
     /// `grpc.health.v1.Health/Watch`.
@@ -42,13 +44,14 @@ pub enum GrpcMethod {
 
 impl GrpcMethod {
     /// Every method.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::List,
         Self::GetAllocatableResources,
         Self::Get,
         Self::ListV1Alpha1,
         Self::GetReport,
         Self::ListPlacements,
+        Self::GetTopology,
         Self::HealthCheck,
         Self::HealthWatch,
         Self::ReflectionV1,
@@ -66,6 +69,7 @@ impl GrpcMethod {
             Self::ListV1Alpha1 => ("v1alpha1.PodResourcesLister", "List"),
             Self::GetReport => ("trimtab.node.v1alpha1.NodeState", "GetReport"),
             Self::ListPlacements => ("trimtab.node.v1alpha1.NodeState", "ListPlacements"),
+            Self::GetTopology => ("trimtab.node.v1alpha1.NodeState", "GetTopology"),
             Self::HealthCheck => ("grpc.health.v1.Health", "Check"),
             Self::HealthWatch => ("grpc.health.v1.Health", "Watch"),
             Self::ReflectionV1 => ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo"),

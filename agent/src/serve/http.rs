@@ -1,4 +1,6 @@
-//! `/metrics`, `/healthz` and `/readyz` for scrapers and probes that cannot use a unix socket.
+//! `/metrics`, `/healthz` and `/readyz` for scrapers and probes that cannot use a unix socket, and the page for people.
+
+mod page;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -7,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -18,12 +20,17 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::ServeError;
-use crate::metrics::Metrics;
+use super::{ServeError, ServeState};
+use crate::config::Page;
+use crate::metrics::{Metrics, plain};
+use crate::reconcile::node_view::NodeView;
 use crate::reconcile::report::{self, NodeReport};
 
 /// Content type of the text format that the metrics are written in.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Content type of the older text format.
+const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Connections open at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 32;
@@ -48,7 +55,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Pages {
     pub(super) metrics: Arc<Metrics>,
     pub(super) report: watch::Receiver<Arc<NodeReport>>,
+    pub(super) view: watch::Receiver<Arc<NodeView>>,
+    /// Whether the address can be reached from this machine only.
+    loopback: bool,
+    /// When the page is served.
+    page: Page,
+    /// A permit for each stream of changes.
+    viewers: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
+}
+
+impl Pages {
+    pub(super) fn new(state: ServeState, (address, page): (SocketAddr, Page), stop: CancellationToken) -> Self {
+        let ServeState { report, view, metrics } = state;
+        let viewers = Arc::new(Semaphore::new(page::MAX_VIEWERS));
+        Self { metrics, report, view, loopback: address.ip().is_loopback(), page, viewers, stop }
+    }
 }
 
 /// A listener on its address.
@@ -122,20 +144,36 @@ async fn answer(stream: TcpStream, router: Router, stop: CancellationToken) {
 }
 
 fn router(pages: Pages) -> Router {
+    let with_page = match pages.page {
+        Page::Auto => pages.loopback,
+        Page::Always => true,
+        Page::Never => false,
+    };
+    let page = if with_page { page::routes(&pages) } else { Router::new() };
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .merge(page)
         .with_state(pages)
 }
 
-async fn metrics(State(pages): State<Pages>) -> Response {
+async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     match pages.metrics.to_text() {
+        Ok(text) if wants_plain(accept) => {
+            ([(header::CONTENT_TYPE, PLAIN)], plain::from_openmetrics(&text)).into_response()
+        }
         Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode the metrics: {error}\n")).into_response()
         }
     }
+}
+
+/// Whether a client reads the older format only: scrapers that know OpenMetrics say so; browsers show plain text.
+fn wants_plain(accept: &str) -> bool {
+    !accept.contains("openmetrics") && (accept.contains("text/plain") || accept.contains("text/html"))
 }
 
 /// Alive: this very answer is the proof, as it is made by the thread that serves.

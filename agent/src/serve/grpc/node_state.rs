@@ -10,7 +10,10 @@ use trimtab_domain::workload;
 use trimtab_proto::node::v1alpha1 as wire;
 use trimtab_proto::node::v1alpha1::node_state_server::NodeState;
 
+mod topology;
+
 use super::Sources;
+use crate::picture::Topology;
 use crate::reconcile::node_view::{self, NodeView};
 use crate::reconcile::report::{self, NodeReport, SubsystemReport};
 
@@ -43,6 +46,15 @@ impl NodeState for NodeStateAnswers {
     ) -> Result<Response<wire::ListPlacementsResponse>, Status> {
         let view = Arc::clone(&self.view.borrow());
         Ok(Response::new(to_placements(&view)))
+    }
+
+    async fn get_topology(
+        &self,
+        _request: Request<wire::GetTopologyRequest>,
+    ) -> Result<Response<wire::GetTopologyResponse>, Status> {
+        let (view, node) = (Arc::clone(&self.view.borrow()), self.report.borrow().node.clone());
+        let topology = topology::to_wire(&Topology::new(&node, &view));
+        Ok(Response::new(wire::GetTopologyResponse { topology: Some(topology) }))
     }
 }
 
