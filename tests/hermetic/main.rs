@@ -24,6 +24,7 @@ mod masquerade_config;
 mod masquerade_recorded;
 mod metrics;
 mod nri;
+mod monitoring;
 mod page;
 mod picture;
 mod pinning;
