@@ -25,6 +25,7 @@ check: fmt clippy doc test deny manifests ## What CI runs
 
 bench: tools ## Measure: the decisions, and the daemon on this machine
 	$(CARGO) bench --locked -p trimtab-domain
+	$(CARGO) bench --locked -p trimtab --bench nri
 	$(CARGO) build --release --locked --bin trimtab
 	benches/daemon.sh target/release/trimtab
 

@@ -5,6 +5,7 @@
 mod fake_cri;
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -225,6 +226,10 @@ fn the_daemon_set_has_the_mounts_and_rights_that_the_agent_needs() {
         fs::write(node.path("config/profile.yaml"), PROFILE).unwrap();
         fs::create_dir_all(node.host().join("var/log/pods")).unwrap();
 
+        fs::create_dir_all(node.host().join("run/nri")).unwrap();
+        let nri = UnixListener::bind(node.host().join("run/nri/nri.sock")).unwrap();
+        nri.set_nonblocking(true).unwrap();
+
         let mut agent = node.spawn(container(&node, &manifest()));
         agent.until("ready", || http("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
         for subsystem in SUBSYSTEMS {
@@ -244,6 +249,7 @@ fn the_daemon_set_has_the_mounts_and_rights_that_the_agent_needs() {
         if node.pods.allowed(&shared).contains(['-', ',']) || read("/sys/devices/system/cpu/online") != "0" {
             assert_ne!(node.pods.allowed(&exclusive), node.pods.allowed(&shared), "{}", agent.log());
         }
+        agent.until("the container runtime is reached over NRI", || nri.accept().is_ok());
         for path in ["run/trimtab/trimtab.sock", "run/trimtab/lock", "var/lib/trimtab/ledger"] {
             assert!(node.host().join(path).exists(), "{path}");
         }

@@ -161,7 +161,6 @@ async fn an_agent_that_ends_answers_what_was_asked_and_leaves() {
     running.admission.on_create(move |_| {
         // The agent is told to end while it decides.
         cancel.cancel();
-        std::thread::sleep(Duration::from_millis(50));
         Ok(gives("3", "0"))
     });
     runtime.create(&pod, &container(&pod, "app", 1000)).await.unwrap();

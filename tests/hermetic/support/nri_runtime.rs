@@ -6,6 +6,8 @@
 //! "as it is".
 #![allow(dead_code, reason = "each test uses the part of the double that it needs")]
 
+#[path = "nri_runtime/behaviour.rs"]
+mod behaviour;
 #[path = "nri_runtime/objects.rs"]
 pub(crate) mod objects;
 #[path = "nri_runtime/table.rs"]
@@ -24,66 +26,11 @@ use tokio::sync::{mpsc, watch};
 use trimtab_proto::nri::v1alpha1 as nri;
 use trimtab_proto::nri::v1alpha1::Event;
 
+pub(crate) use self::behaviour::{Behaviour, DEADLINE};
 use self::table::{Sets, Table, merge};
-use self::wire::{CallFailure, PluginCall, Split, Wire};
+use self::wire::{CallFailure, PluginCall, Wire};
 
-/// Longest wait of a test for something that must happen.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 const UNIMPLEMENTED: i32 = 12;
-
-/// How the runtime behaves.
-#[derive(Debug, Clone)]
-pub(crate) struct Behaviour {
-    /// `containerd`, `cri-o`.
-    pub(crate) name: &'static str,
-    pub(crate) version: &'static str,
-    /// Told since 0.12; empty before.
-    pub(crate) nri: &'static str,
-    /// Bits that it knows; any other ends the connection.
-    pub(crate) known_events: i32,
-    /// True: a method for each event (0.12); false: `StateChange`.
-    pub(crate) dedicated_events: bool,
-    pub(crate) registration_timeout: Duration,
-    /// containerd's is 2 s; here longer, because a test that is not about time must pass on a busy machine.
-    pub(crate) request_timeout: Duration,
-    /// True: `Configure` is asked and answered before the registration is.
-    pub(crate) configure_first: bool,
-    /// Most objects in one message of `Synchronize`.
-    pub(crate) chunk: usize,
-    pub(crate) split: Split,
-    /// Unknown fields, metadata, gaps in stream ids, frames of connections that nobody has opened.
-    pub(crate) noisy: bool,
-}
-
-impl Behaviour {
-    /// containerd 2.1.
-    pub(crate) fn containerd_2_1() -> Self {
-        Self {
-            name: "containerd",
-            version: "v2.1.4",
-            nri: "",
-            known_events: 0x7FF,
-            dedicated_events: false,
-            registration_timeout: Duration::from_secs(20),
-            request_timeout: DEADLINE,
-            configure_first: true,
-            chunk: usize::MAX,
-            split: Split::Go,
-            noisy: false,
-        }
-    }
-
-    /// containerd 2.4: a method for each event, and updates that were not asked for are safe.
-    pub(crate) fn containerd_2_4() -> Self {
-        Self {
-            version: "v2.4.0",
-            nri: "v0.12.2",
-            known_events: 0x3FFF,
-            dedicated_events: true,
-            ..Self::containerd_2_1()
-        }
-    }
-}
 
 /// What happened that should not have.
 #[derive(Debug, Default)]
@@ -94,6 +41,8 @@ struct Marks {
     fail_open: AtomicUsize,
     /// Calls of the plugin while a request to it was not answered.
     called_back: AtomicUsize,
+    /// How long each creation waited for the plugin.
+    create_waits: Mutex<Vec<Duration>>,
 }
 
 /// A plugin that has registered.
@@ -388,7 +337,12 @@ impl NriRuntime {
         if plugin.events & 1 << (event as i32 - 1) == 0 {
             return Ok(None);
         }
-        match plugin.wire.call(method, request, self.behaviour.request_timeout).await {
+        let asked = tokio::time::Instant::now();
+        let answer = plugin.wire.call(method, request, self.behaviour.request_timeout).await;
+        if event == Event::CreateContainer {
+            self.marks.create_waits.lock().unwrap().push(asked.elapsed());
+        }
+        match answer {
             Ok(answer) => Ok(Some(answer)),
             Err(CallFailure::Status(code, text)) => Err((code, text)),
             Err(CallFailure::Timeout | CallFailure::Closed) => {
@@ -433,6 +387,11 @@ impl NriRuntime {
     /// Holds the lock of the node, as a container does that takes long to stop.
     pub(crate) async fn hold_node(&self) -> impl Drop + use<> {
         Arc::clone(&self.node).lock_owned().await
+    }
+
+    /// How long each creation since the last look waited for the plugin.
+    pub(crate) fn take_create_waits(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.marks.create_waits.lock().unwrap())
     }
 
     /// Requests that went on without the plugin.

@@ -98,23 +98,22 @@ pub(super) async fn run(stream: UnixStream, shared: &Shared, cancel: &Cancellati
     let mut answering = pin!(Plugin::new(shared.clone(), caller.clone()).answer_all(arrived, out));
     let mut writing = pin!(write(to_runtime, outgoing));
     let mut registering = pin!(register(&caller, &shared.stats));
-    let mut answered = false;
-    let end = loop {
-        tokio::select! {
-            end = &mut reading => break end,
-            // The runtime may ask before it answers, so it is read and answered from the start.
-            Err(error) = &mut registering => break error.into(),
-            error = &mut writing => break SessionEnd::Io { op: "write to", source: error },
-            () = &mut answering, if !answered => answered = true,
-        }
+    let end = tokio::select! {
+        end = &mut reading => end,
+        // The runtime may ask before it answers, so it is read and answered from the start.
+        Err(error) = &mut registering => error.into(),
+        error = &mut writing => SessionEnd::Io { op: "write to", source: error },
+        // Ends before the others only if no answer can leave any more.
+        () = &mut answering => SessionEnd::Closed,
     };
-    if matches!(end, SessionEnd::Cancelled) && !answered {
+    if matches!(end, SessionEnd::Cancelled) {
+        // What is not answered and written by then is decided by the end of the connection.
         let last = async {
-            tokio::select! { () = &mut answering => {}, _ = &mut writing => {} }
+            tokio::select! { () = &mut answering => true, _ = &mut writing => false }
         };
-        // What is not answered by now is decided by the end of the connection.
-        drop(tokio::time::timeout(LAST_ANSWERS, last).await);
-        drop(tokio::time::timeout(LAST_BYTES, &mut writing).await);
+        if let Ok(true) = tokio::time::timeout(LAST_ANSWERS, last).await {
+            drop(tokio::time::timeout(LAST_BYTES, &mut writing).await);
+        }
     }
     caller.end();
     shared.live.send_if_modified(|live| live.take().is_some());
