@@ -24,7 +24,6 @@ mod masquerade;
 mod masquerade_crash;
 mod masquerade_daemon;
 mod nftables;
-mod nri;
 mod packets;
 mod pinning;
 mod pod;
