@@ -7,6 +7,7 @@ use trimtab::subsystems::masquerade::Masquerade;
 use trimtab_domain::masquerade::{Backend, Family, TableId};
 use trimtab_domain::plan::{Cause, Severity};
 use trimtab_domain::record::{Original, Record};
+use trimtab_domain::spec::ip_masq::ClusterNetworks;
 use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
 
 use crate::laws::{self, Fixture, Pass, dry_run, texts};
@@ -383,6 +384,31 @@ async fn what_defeats_the_chain_is_found() {
     node.load(V4, &[&JUMP.replace("ip-masq-agent:", "ip-masq:")]);
     let plan = dry_run(&node.subsystem, &spec(ip_masq())).await;
     assert!(plan.findings.iter().any(|finding| finding.code == "masquerade-other-agent"));
+}
+
+#[tokio::test]
+async fn what_the_chains_of_others_decide_ahead_of_the_jump_is_found() {
+    let kube = ["-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN", "-A KUBE-POSTROUTING -j MASQUERADE"];
+    let flannel =
+        ["-A FLANNEL -d 10.244.0.0/16 -j RETURN", "-A FLANNEL -s 10.244.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE"];
+    let pods = ClusterNetworks { pods: vec!["10.244.0.0/16".parse().unwrap()], ..ClusterNetworks::default() };
+    let rows = [
+        ("kube-proxy decides for marked packets alone", "KUBE-POSTROUTING", kube, pods.clone(), None),
+        ("flannel, pods known", "FLANNEL", flannel, pods.clone(), Some(Severity::Warning)),
+        ("flannel, pods not known", "FLANNEL", flannel, ClusterNetworks::default(), Some(Severity::Info)),
+        ("two levels", "CNI", ["-A CNI -j FLANNEL", flannel[1]], pods.clone(), Some(Severity::Warning)),
+        ("nothing sets a source", "CNI", ["-A CNI -o a -j ACCEPT", "-A CNI -j ACCEPT"], pods, None),
+    ];
+    for (name, first, rules, cluster, expected) in rows {
+        let node = Node::new(Backend::Nft);
+        let chains = [":KUBE-POSTROUTING - [0:0]", ":FLANNEL - [0:0]", ":CNI - [0:0]"];
+        let jump = format!("-A POSTROUTING -j {first}");
+        node.load(V4, &[&chains[..], &[jump.as_str()], &rules].concat());
+        let wish = spec(IpMasqSpec { enable_ipv6: false, cluster, ..ip_masq() });
+        let plan = dry_run(&node.subsystem, &wish).await;
+        let found = plan.findings.iter().find(|finding| finding.code == "masquerade-decided-earlier");
+        assert_eq!(found.map(|finding| finding.severity), expected, "{name}: {:?}", plan.findings);
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use trimtab::profile::{MAX_BYTES, MAX_DEPTH, parse};
 use trimtab_domain::allocatable::interrupt::InterruptCpus;
 use trimtab_domain::cpu::IsolatedCpus;
 use trimtab_domain::spec::cgroup::CgroupDriver;
+use trimtab_domain::spec::ip_masq::{Compat, ConfigSource, OnExit};
 use trimtab_domain::spec::sysctls::SysctlPolicy;
 use trimtab_domain::spec::{IpMasqSpec, NodeSpec, ResourceManagersSpec};
 
@@ -142,6 +143,13 @@ fn values_may_be_spelled_in_every_documented_way() {
     let ports = |body: &str| spec_of(&format!("  ipMasq: {{toPorts: {body}}}\n")).ip_masq.unwrap().to_ports;
     assert_eq!(ports("\"1024-2047,4000\""), [(1024, 2047), (4000, 4000)]);
     assert_eq!(ports("4000"), [(4000, 4000)]);
+    let masq = |body: &str| spec_of(&format!("  ipMasq: {{{body}}}\n")).ip_masq.unwrap();
+    assert_eq!(masq("compat: kubernetes-sigs, toPorts: 60000-70000").to_ports, [(60_000, 70_000)]);
+    assert_eq!((masq("compat: azure").compat, masq("compat: azure").random_fully), (Some(Compat::Azure), false));
+    let directory = masq("configDir: /etc/config, onExit: remove");
+    assert_eq!(directory.config, Some(ConfigSource::Directory("/etc/config".into())));
+    assert_eq!(directory.on_exit, OnExit::Remove);
+    assert_eq!(masq("resyncInterval: 1m30s").resync_interval, Some(Duration::from_secs(90)));
     let policy = |word: &str| spec_of(&format!("  sysctls: {{policy: {word}}}\n")).sysctls.policy;
     assert_eq!((policy("aks"), policy("gke")), (Some(SysctlPolicy::Aks), Some(SysctlPolicy::Gke)));
     let managers = |body: &str| spec_of(&format!("  resourceManagers: {{{body}}}\n")).resource_managers.unwrap();

@@ -260,11 +260,7 @@ impl<S: Subsystem> Runner<S> {
         }
         if observed {
             self.resync = outcome.resync;
-            if outcome.unready != report.unready
-                && let Some(why) = &outcome.unready
-            {
-                error!(subsystem = S::NAME, "not ready: {why}");
-            }
+            log_unready(S::NAME, report.unready.as_ref(), outcome.unready.as_ref());
             report.unready = outcome.unready;
             log_news(S::NAME, report, &outcome.refusals, &outcome.findings);
             report.refusals = outcome.refusals;
@@ -339,6 +335,13 @@ impl<S: Subsystem> Runner<S> {
             self.drift_gap = DRIFT_GAP;
         }
         Some(trigger)
+    }
+}
+
+/// Says loudly, and once, why the agent is not ready.
+fn log_unready(subsystem: &'static str, before: Option<&String>, now: Option<&String>) {
+    if let Some(why) = now.filter(|_| before != now) {
+        error!(subsystem, "not ready: {why}");
     }
 }
 

@@ -1,12 +1,15 @@
-//! What the fuzz targets of the wire formats do: whatever is read is the same however the bytes arrive.
+//! What the fuzz targets of the agent's own readers do: whatever is read is the same however the bytes arrive, and what
+//! is imported is read again.
 
 use trimtab::adapters::nri::mux::{self, Demux};
 use trimtab::adapters::nri::ttrpc::{MAX_BODY_BYTES, MessageReader, RawMessage};
+use trimtab::profile::ip_masq_agent::{Entry, Reading, flags, import, resolve};
+use trimtab_domain::spec::ip_masq::Compat;
 
 use crate::replay::Target;
 
-/// Every target of the wire formats.
-pub const TARGETS: [Target; 2] = [("nri_mux", nri_mux), ("nri_ttrpc", nri_ttrpc)];
+/// Every target of these readers.
+pub const TARGETS: [Target; 3] = [("nri_mux", nri_mux), ("nri_ttrpc", nri_ttrpc), ("ip_masq_agent", ip_masq_agent)];
 
 /// The first byte says how the rest is cut.
 fn cut(data: &[u8]) -> Option<(impl Iterator<Item = &[u8]>, &[u8])> {
@@ -57,4 +60,22 @@ pub fn nri_ttrpc(data: &[u8]) {
     let whole = read(std::iter::once(bytes));
     assert!(whole.0.iter().all(|message| message.body.len() <= MAX_BODY_BYTES));
     assert_eq!(read(pieces), whole);
+}
+
+/// Configurations of the masquerade agents: what one of them accepts becomes a profile that asks for the same.
+pub fn ip_masq_agent(data: &[u8]) {
+    let file = Reading::File { content: Ok(Some(data.to_vec())), beside: Vec::new() };
+    let entry = Entry { name: "ip-masq-agent".to_owned(), content: Ok(data.to_vec()) };
+    let directory = Reading::Directory(Ok(vec![entry]));
+    for (agent, reading) in [(Compat::KubernetesSigs, file), (Compat::Azure, directory)] {
+        let Ok(spec) = flags::parse(agent, &["--enable-ipv6".to_owned()]) else { return };
+        let Ok((spec, _)) = resolve(&spec, &reading) else { continue };
+        // A profile has a bound where the agents have none.
+        if spec.non_masquerade_cidrs.len() > 4096 {
+            continue;
+        }
+        let read = trimtab::profile::parse("imported", import::profile("imported", &spec).as_bytes());
+        assert_eq!(read.map(|profile| profile.spec.ip_masq), Ok(Some(spec)));
+    }
+    let _ = import::files_of_config_map(data);
 }

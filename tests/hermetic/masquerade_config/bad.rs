@@ -80,9 +80,12 @@ const FILES: [(&str, &str, &str); 61] = [
     ("IPv6 with host bits", "nonMasqueradeCIDRs: [\"2001:db8::1/32\"]\n", "CIDR \"2001:db8::1/32\" is not aligned to a CIDR block, ip: \"2001:db8::1\" network: \"2001:db8::/32\""),
 ];
 
+/// Names and texts.
+type Files = &'static [(&'static str, &'static str)];
+
 /// The same for files of Azure's directory.
 #[rustfmt::skip]
-const DIRECTORIES: [(&str, &[(&str, &str)], &str); 8] = [
+const DIRECTORIES: [(&str, Files, &str); 8] = [
     ("a file that is no YAML", &[("ip-masq-agent", "*")], "failed to convert config file \"ip-masq-agent\" to JSON, error: yaml: line 1: while scanning an anchor or alias, did not find expected alphabetic or numeric character"),
     ("a file that is no JSON", &[("ip-masq-0", "{*"), ("ip-masq-1", "nonMasqueradeCIDRs: [10.0.0.0/8]\n")], "failed to unmarshal config file \"ip-masq-0\", error: key must be a string at line 1 column 2"),
     ("a list at the top", &[("ip-masq-agent", "- 10.0.0.0/8\n")], "failed to unmarshal config file \"ip-masq-agent\", error: json: cannot unmarshal array into Go value of type main.MasqConfig"),

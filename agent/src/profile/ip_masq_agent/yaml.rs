@@ -40,7 +40,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
 fn decode(bytes: &[u8]) -> Result<String, String> {
     let wide = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = rest.as_chunks().0.iter().map(|pair| unit(*pair)).collect();
-        let whole = rest.len() % 2 == 0;
+        let whole = rest.len().is_multiple_of(2);
         String::from_utf16(&units).ok().filter(|_| whole).ok_or_else(|| "yaml: invalid UTF-16".to_owned())
     };
     match bytes {
@@ -180,6 +180,6 @@ fn count(value: &Value) -> usize {
 }
 
 /// The name of one of YAML's own tags.
-fn suffix<'a>(tag: &'a Tag) -> Option<&'a str> {
+fn suffix(tag: &Tag) -> Option<&str> {
     (tag.handle() == "tag:yaml.org,2002:").then(|| tag.suffix())
 }

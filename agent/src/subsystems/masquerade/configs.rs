@@ -61,7 +61,7 @@ impl Configs {
             Err(error) => {
                 let before = last_good.reading.clone().or(kept).filter(|before| is_of(source, before));
                 let before = before.and_then(|before| ip_masq_agent::resolve(spec, &before).ok());
-                let refusal = Some(refuse(source, error.to_string(), before.is_some()));
+                let refusal = Some(refuse(source, &error.to_string(), before.is_some()));
                 let (spec, findings) = before.map_or((None, Vec::new()), |(spec, findings)| (Some(spec), findings));
                 Wish { spec, findings, refusal, keep: None }
             }
@@ -112,7 +112,7 @@ const fn is_of(source: &ConfigSource, reading: &Reading) -> bool {
     )
 }
 
-fn refuse(source: &ConfigSource, error: String, has_last_good: bool) -> Refusal {
+fn refuse(source: &ConfigSource, error: &str, has_last_good: bool) -> Refusal {
     let stays = if has_last_good {
         "the last good configuration stays in force and is kept up"
     } else {
