@@ -28,6 +28,7 @@ bench: tools ## Measure: the decisions, and the daemon on this machine
 	$(CARGO) bench --locked -p trimtab --bench nri
 	$(CARGO) build --release --locked --bin trimtab
 	benches/daemon.sh target/release/trimtab
+	$(CARGO) test --release --locked -p trimtab --test kernel -- --ignored --nocapture containerd::measure
 
 plan: ## Show what the example profile would change on this machine; changes nothing
 	$(CARGO) run --locked --quiet --bin trimtab -- plan --profile deploy/examples/profile.yaml || [ $$? = 2 ]

@@ -43,7 +43,11 @@ pub(crate) fn boot(order: &Order) -> ExitCode {
             return ExitCode::FAILURE;
         }
         let machine = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/lab/machine.sh");
-        let (status, took) = timed(|| Command::new(machine).arg(topology).arg(folder.path()).status().unwrap());
+        // A pod costs some seconds in an emulated machine; half a minute where others need the CPUs as well.
+        let limit = 1200 + order.churn * 30;
+        let mut command = Command::new(machine);
+        command.arg(topology).arg(folder.path()).arg(limit.to_string());
+        let (status, took) = timed(|| command.status().unwrap());
         println!("machine {topology}: {status}, {} s", took.as_secs());
         if !status.success() {
             return ExitCode::FAILURE;

@@ -93,7 +93,7 @@ mkfifo "$work/out"
 boot() {
   : >"$work/console"
   # What the machine prints goes through a FIFO: QEMU would truncate a file, and stdin is not ours to give away.
-  tee "$work/printed" <"$work/out" | sed '/^lab: exit /d; s/\r$//' &
+  tee "$work/printed" <"$work/out" | sed -u '/^lab: exit /d; s/\r$//' &
   local printer=$!
   timeout -k 5 "$seconds" qemu-system-x86_64 -M q35 -nodefaults -no-user-config -no-reboot -display none -nic none \
     "${processor[@]}" -smp "$processors" -m "${total}M" "${hardware[@]}" "${distances[@]}" \

@@ -39,6 +39,7 @@ pub(crate) fn pinning() -> String {
     reservedMemory: [{{numaNode: 0, limits: {{memory: 164Mi}}}}]
     systemReserved: {{memory: 64Mi}}
     evictionHard: {{memory.available: 100Mi}}
+    extensions: {{resizeInPlace: true}}
 "
     )
 }

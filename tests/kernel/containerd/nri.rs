@@ -129,3 +129,19 @@ fn pods_that_ran_before_the_agent_are_placed_by_it() {
         },
     );
 }
+
+#[test]
+fn a_resize_of_exclusive_cpus_is_refused_in_the_words_of_the_kubelet() {
+    let name = "containerd::nri::a_resize_of_exclusive_cpus_is_refused_in_the_words_of_the_kubelet";
+    with_containerd(Release::Trixie, name, |mut bench| {
+        let _agent = bench.agent();
+        bench.run(Pod::guaranteed(1, 1000));
+        let Running { pod, id, .. } = bench.running.last().unwrap();
+        let mut larger = pod.clone();
+        (larger.wishes[0].request_milli, larger.wishes[0].limit_milli) = (2000, 2000);
+        let error = bench.kubelet.resize(&larger, "app", id).unwrap_err();
+        let words = "Resize is infeasible for Guaranteed Pods alongside CPU Manager static policy";
+        assert!(error.message().contains(words), "{error:?}");
+        assert_eq!(bench.exclusive().len(), 1, "nothing has changed");
+    });
+}
