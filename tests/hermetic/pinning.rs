@@ -6,6 +6,7 @@ mod desk;
 mod laws;
 mod live;
 mod memory;
+mod newcomer;
 mod observe_only;
 mod over_cri;
 mod quota;
