@@ -16,6 +16,7 @@ pub mod nat_writers;
 pub mod nftables;
 pub mod nri;
 pub mod pod_names;
+pub mod pod_resources;
 pub mod process_table;
 pub mod profile_file;
 pub mod runtime_config;

@@ -9,6 +9,7 @@ pub mod masq_config;
 pub mod modules;
 pub mod names;
 pub mod nri_stats;
+pub mod pod_failure;
 pub mod runtime;
 pub mod shown;
 pub mod threads;

@@ -18,6 +18,7 @@ use crate::adapters::masq_files::MasqFiles;
 use crate::adapters::modprobe::Modprobe;
 use crate::adapters::nat_writers::NatWriters;
 use crate::adapters::pod_names::LogNames;
+use crate::adapters::pod_resources::PodResourcesApi;
 use crate::adapters::process_table::ProcessTable;
 use crate::adapters::runtime_config::RuntimeFiles;
 use crate::adapters::systemd::Systemd;
@@ -40,6 +41,9 @@ use crate::subsystems::masquerade::Masquerade;
 use crate::subsystems::pinning::desk::Desk;
 use crate::subsystems::pinning::{Pinning, PinningPorts};
 use crate::subsystems::sysctl::Sysctl;
+
+/// `--root-dir` of a kubelet that is not told another one.
+const DEFAULT_KUBELET_ROOT: &str = "/var/lib/kubelet";
 
 /// Everything that is held on this node.
 pub(super) struct Node {
@@ -81,6 +85,10 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         units: Some(Arc::clone(&units)),
         ledger: Arc::<DiskLedger>::clone(&ledger),
     });
+    let kubelet_root = kubelet.settings().root_dir;
+    let kubelet_root = if kubelet_root.is_empty() { DEFAULT_KUBELET_ROOT } else { &kubelet_root };
+    let pod_resources = PodResourcesApi::new(args.host_root.join(kubelet_root.trim_start_matches('/')));
+    let pinning = pinning.beside_kubelet(Arc::new(pod_resources));
     let allocatable = Allocatable::new(AllocatablePorts {
         files: host,
         hierarchies,

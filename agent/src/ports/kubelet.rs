@@ -1,6 +1,8 @@
 //! The kubelet of the node: its configuration and its state files.
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 
 use trimtab_domain::cgroup::Configured;
 use trimtab_domain::cpuset::CpuSet;
@@ -16,6 +18,13 @@ pub trait KubeletSource: Send + Sync + 'static {
 
     /// The kubelet's own record of CPUs and memory.
     fn state(&self) -> KubeletState;
+}
+
+/// The kubelet's PodResources API, which tells by its answer whether the kubelet itself gives CPUs out.
+pub trait KubeletAllocatable: Send + Sync + 'static {
+    /// CPUs that the kubelet may give to containers; empty unless its CPU manager is static. `None`: nobody answers in
+    /// time, which says nothing.
+    fn exclusive_cpus(&self) -> Pin<Box<dyn Future<Output = Option<CpuSet>> + Send + '_>>;
 }
 
 /// The effective configuration, as far as it matters here.

@@ -12,6 +12,7 @@ mod facts;
 mod lookout;
 mod placement_record;
 mod planning;
+mod preflight;
 mod readback;
 mod step;
 mod survey;
@@ -38,11 +39,12 @@ use self::desk::{Desk, DeskView};
 pub use self::facts::Observed;
 use self::lookout::Lookout;
 use self::planning::Limits;
+use self::preflight::Preflight;
 pub use self::step::{Expected, FileWrite, FirstPin, PinStep};
 use self::writers::{QUOTA, quota_file};
 pub use self::writers::{Via, Writers};
 use crate::ports::cgroups::{CgroupError, CgroupTree};
-use crate::ports::kubelet::KubeletSource;
+use crate::ports::kubelet::{KubeletAllocatable, KubeletSource};
 use crate::ports::machine::MachineSource;
 use crate::ports::names::{Names, PodNames};
 use crate::ports::runtime::ContainerRuntime;
@@ -87,6 +89,7 @@ pub struct Pinning {
     view: watch::Sender<Arc<NodeView>>,
     desk: Arc<Desk>,
     lookout: Lookout,
+    preflight: Preflight,
 }
 
 impl Pinning {
@@ -94,7 +97,17 @@ impl Pinning {
     #[must_use]
     pub fn new(ports: PinningPorts) -> (Self, watch::Receiver<Arc<NodeView>>) {
         let (view, receiver) = watch::channel(Arc::new(NodeView::default()));
-        (Self { ports, view, desk: Arc::default(), lookout: Lookout::default() }, receiver)
+        (
+            Self { ports, view, desk: Arc::default(), lookout: Lookout::default(), preflight: Preflight::default() },
+            receiver,
+        )
+    }
+
+    /// Asks the kubelet, too, whether it gives CPUs out itself.
+    #[must_use]
+    pub fn beside_kubelet(mut self, kubelet: Arc<dyn KubeletAllocatable>) -> Self {
+        self.preflight = Preflight::asking(kubelet);
+        self
     }
 
     /// What answers a container runtime in the name of this subsystem.
@@ -126,6 +139,12 @@ impl Pinning {
                 return decision;
             }
         }
+    }
+
+    /// The ledger by object.
+    fn records(&self) -> BTreeMap<String, Record> {
+        let records = self.ports.ledger.records(Self::NAME);
+        records.into_iter().map(|record| (record.object.clone(), record)).collect()
     }
 
     /// Recorded files that are not in the tree, with their texts.
@@ -179,8 +198,7 @@ impl Subsystem for Pinning {
         };
         let hardware = ports.machine.read().map_err(|error| Error::transient("cannot read the topology", error))?;
         let names = ports.names.read().map_err(|error| Error::transient("cannot read the names of pods", error))?;
-        let records: BTreeMap<String, Record> =
-            ports.ledger.records(Self::NAME).into_iter().map(|record| (record.object.clone(), record)).collect();
+        let records = self.records();
         let strays = match &tree {
             None if records.is_empty() => BTreeMap::new(),
             _ => self
@@ -202,6 +220,7 @@ impl Subsystem for Pinning {
             hardware,
             kubelet: ports.kubelet.settings(),
             kubelet_state: ports.kubelet.state(),
+            kubelet_cpus: self.preflight.kubelet_cpus(desired.as_ref()).await,
             names: Names::default(),
             desk: DeskView::default(),
             joined: Joined::default(),
@@ -247,6 +266,7 @@ impl Subsystem for Pinning {
 
     fn forget_rejections(&self) {
         self.lookout.forget();
+        self.preflight.ask_again();
     }
 
     fn objects(desired: &Self::Desired, observed: &Observed) -> Vec<ObjectReport> {

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use trimtab_domain::cpu::CpuExtensions;
 use trimtab_domain::cpuset::CpuSet;
-use trimtab_domain::placement::{Extensions, ManagersConfig, ResourceManagers, Restored, StartError, StartStage};
+use trimtab_domain::placement::{
+    Extensions, ManagersConfig, RejectionReason, ResourceManagers, Restored, StartError, StartStage,
+};
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
 use trimtab_domain::record::Record;
 use trimtab_domain::spec::ResourceManagersSpec;
@@ -21,6 +23,7 @@ use trimtab_domain::topology::Machine;
 use self::pinner::Pinner;
 pub(super) use self::pinner::{kubelet_pins_cpus, kubelet_pins_memory};
 use self::placing::Placing;
+use super::desk::HeldContainer;
 use super::desk::standing::{Rules, Standing};
 use super::facts::{CPUS, Observed};
 use super::placement_record::Holding;
@@ -108,6 +111,7 @@ pub(super) fn decide(spec: Option<&ResourceManagersSpec>, observed: &Observed) -
             return decision;
         }
     };
+    decision.refusals.extend(observed.desk.held.iter().map(refuse_held));
     // Those of the profile: whether somebody else pins a half of it is no change of settings.
     decision.settings = profile.map(settings::record);
     Placing::new(&spec, observed, managers, decision).place()
@@ -177,6 +181,22 @@ pub(super) fn start(spec: &ResourceManagersSpec, observed: &Observed) -> Result<
     let extensions = Extensions { wide_machines: beyond.wide_machines, cpu, strict_reservations: true };
     let config = ManagersConfig { kubelet: spec.clone(), extensions };
     ResourceManagers::start(&Arc::new(machine), Arc::new(config), Restored::default(), BTreeMap::new())
+}
+
+/// A container that is not created, because the runtime is answered so.
+fn refuse_held(held: &HeldContainer) -> Refusal {
+    let topology = RejectionReason::TopologyAffinity.as_str();
+    Refusal {
+        object: format!("{}/{}/{}", held.namespace, held.pod, held.container),
+        wish: "to be created".into(),
+        cause: if held.refused.reason == topology { Cause::Topology } else { Cause::Insufficient },
+        detail: format!(
+            "{}; the container runtime has been told so since {}, and the pod waits; free CPUs, ask for less, or relax the \
+             topology policy",
+            held.refused,
+            humantime::format_rfc3339_seconds(held.since)
+        ),
+    }
 }
 
 fn refuse_start(error: &StartError) -> Refusal {

@@ -15,8 +15,6 @@ mod live;
 pub(super) mod standing;
 mod state;
 mod synchronize;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

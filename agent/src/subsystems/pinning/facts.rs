@@ -34,6 +34,8 @@ pub struct Observed {
     pub kubelet: KubeletSettings,
     /// The kubelet's own record.
     pub kubelet_state: KubeletState,
+    /// CPUs that the kubelet says it may give out; empty: none, or it does not say.
+    pub kubelet_cpus: CpuSet,
     /// Names of pods and containers: those that a runtime told, else those that the node's own files tell.
     pub names: Names,
     /// Who lives and who has what, as the desk has it.

@@ -49,6 +49,9 @@ pub(in crate::subsystems::pinning) fn kubelet_pins_cpus(observed: &Observed) -> 
     if observed.kubelet_state.cpu_policy == "static" {
         return Some("cpu_manager_state has policyName static".into());
     }
+    if !observed.kubelet_cpus.is_empty() {
+        return Some(format!("its PodResources API says that it gives out CPUs {}", observed.kubelet_cpus));
+    }
     let source = &observed.kubelet.cpu_policy_source;
     (observed.kubelet.managers.cpu_manager_policy == "static").then(|| format!("cpuManagerPolicy static in {source}"))
 }

@@ -1,10 +1,11 @@
 //! Containers that are refused at the moment, and so keep their pods from starting.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use trimtab_domain::roster::Sandbox;
+use trimtab_domain::roster::identity::{PodOrigin, origin};
 use trimtab_domain::workload::PodUid;
 
 use crate::ports::admission::Refused;
@@ -32,10 +33,14 @@ pub struct HeldContainer {
     pub tries: u32,
 }
 
-/// Annotation of the kubelet with the source of a pod (`file`, `http`, `api`).
-const SOURCE: &str = "kubernetes.io/config.source";
-/// Annotation of mirror pods.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+impl HeldContainer {
+    /// True if its pod should be failed, once somebody can: it has waited for `hold` and more. A pod from a file of the
+    /// node is never failed: nobody would make it again.
+    #[must_use]
+    pub fn is_to_fail(&self, now: Instant, hold: Duration) -> bool {
+        !self.static_pod && now.saturating_duration_since(self.first) >= hold
+    }
+}
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -44,13 +49,12 @@ pub(super) struct HeldContainers(BTreeMap<(PodUid, String), HeldContainer>);
 impl HeldContainers {
     pub(super) fn refuse(&mut self, sandbox: &Sandbox, container: &str, refused: &Refused) {
         let key = (sandbox.uid.clone(), container.to_owned());
-        let annotation = |key| sandbox.annotations.get(key).map(String::as_str);
         let held = self.0.entry(key).or_insert_with(|| HeldContainer {
             uid: sandbox.uid.clone(),
             namespace: sandbox.namespace.clone(),
             pod: sandbox.name.clone(),
             container: container.to_owned(),
-            static_pod: matches!(annotation(SOURCE), Some("file" | "http")) || annotation(MIRROR).is_some(),
+            static_pod: origin(&sandbox.annotations).exact() == Some(&PodOrigin::Static),
             refused: refused.clone(),
             since: SystemTime::now(),
             first: Instant::now(),
@@ -70,5 +74,63 @@ impl HeldContainers {
 
     pub(super) fn list(&self) -> Vec<HeldContainer> {
         self.0.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::collections::BTreeMap;
+
+    use trimtab_domain::roster::SandboxId;
+
+    use super::*;
+
+    fn sandbox(source: &str) -> Sandbox {
+        Sandbox {
+            id: SandboxId("s".into()),
+            uid: PodUid("u".into()),
+            namespace: "shop".into(),
+            name: "pod".into(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::from([("kubernetes.io/config.source".to_owned(), source.to_owned())]),
+            runtime_handler: String::new(),
+            cgroup_parent: String::new(),
+            ready: true,
+            created_at_ns: 0,
+            pod_resources: None,
+        }
+    }
+
+    #[test]
+    fn a_pod_is_failed_after_its_hold_unless_it_is_static() {
+        let refused = Refused { reason: "TopologyAffinityError".into(), message: "no".into() };
+        let hold = Duration::from_secs(60);
+        for (source, after, expected) in
+            [("api", 59, false), ("api", 60, true), ("file", 3600, false), ("http", 3600, false)]
+        {
+            let mut held = HeldContainers::default();
+            held.refuse(&sandbox(source), "main", &refused);
+            held.refuse(&sandbox(source), "main", &refused);
+            let held = held.list().pop().unwrap();
+            assert_eq!(held.tries, 2);
+            assert_eq!(
+                held.is_to_fail(held.first + Duration::from_secs(after), hold),
+                expected,
+                "{source} after {after} s"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_created_or_over_is_held_no_more() {
+        let refused = Refused { reason: "r".into(), message: "m".into() };
+        let mut held = HeldContainers::default();
+        held.refuse(&sandbox("api"), "a", &refused);
+        held.refuse(&sandbox("api"), "b", &refused);
+        held.created(&PodUid("u".into()), "a");
+        assert_eq!(held.list().iter().map(|held| held.container.as_str()).collect::<Vec<_>>(), ["b"]);
+        held.retain_pods(|_| false);
+        assert!(held.list().is_empty());
     }
 }

@@ -1,1 +1,0 @@
-//! The desk, asked as a runtime asks it.
