@@ -1,5 +1,6 @@
 //! The daemon beside a real containerd on this very machine: pods as the kubelet runs them, truth as the kernel tells it.
 
+mod bounds;
 mod measure;
 mod nri;
 

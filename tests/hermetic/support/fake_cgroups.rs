@@ -438,11 +438,16 @@ impl FakeCgroups {
             if !set.is_subset(&all) {
                 return Err(Errno::ERANGE);
             }
+            if version == Version::V1 {
+                check_v1(contents, &directory, kind, &set)?;
+            }
             if set.is_empty() && populated(contents, &directory) {
                 return Err(Errno::ENOSPC);
             }
             match version {
-                Version::V1 => write_v1(contents, &directory, kind, &set)?,
+                Version::V1 => {
+                    contents.insert(directory.join(effective_name(Version::V1, kind)), format!("{set}\n"));
+                }
                 Version::V2 => write_v2(contents, &directory, kind, &set),
             }
             Ok(set.to_string())
@@ -481,7 +486,8 @@ fn children(contents: &Contents, directory: &Path, file: &str) -> Vec<PathBuf> {
     named.map(|path| path.parent().unwrap().to_owned()).collect()
 }
 
-fn write_v1(contents: &mut Contents, directory: &Path, kind: &str, set: &CpuSet) -> Result<(), Errno> {
+/// In the order of the kernel (`validate_change`): a cgroup with children that have sets is busy before it is populated.
+fn check_v1(contents: &Contents, directory: &Path, kind: &str, set: &CpuSet) -> Result<(), Errno> {
     let file = format!("cpuset.{kind}");
     for child in children(contents, directory, &file) {
         if !set_of(contents, &child.join(&file)).unwrap().is_subset(set) {
@@ -492,7 +498,6 @@ fn write_v1(contents: &mut Contents, directory: &Path, kind: &str, set: &CpuSet)
     if parent.is_some_and(|parent| !set.is_subset(&parent)) {
         return Err(Errno::EACCES);
     }
-    contents.insert(directory.join(effective_name(Version::V1, kind)), format!("{set}\n"));
     Ok(())
 }
 

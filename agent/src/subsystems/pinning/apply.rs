@@ -146,8 +146,9 @@ fn shown(text: &str) -> &str {
     if text.is_empty() { "(empty)" } else { text }
 }
 
-/// ENOSPC: an empty list while processes run in the cgroup.
+/// An empty list while the cgroup is in use. ENOSPC: processes run in it; EBUSY, of version 1: cgroups inside it have sets.
 fn is_refused_as_populated(error: &CgroupError) -> bool {
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    source.is_some_and(|source| source.raw_os_error() == Some(Errno::ENOSPC as i32))
+    let number = source.and_then(io::Error::raw_os_error);
+    [Errno::ENOSPC, Errno::EBUSY].iter().any(|errno| number == Some(*errno as i32))
 }
