@@ -32,7 +32,7 @@ use trimtab_domain::plan::Plan;
 use trimtab_domain::record::Record;
 use trimtab_domain::roster::join::{Joined, Sources, join};
 use trimtab_domain::spec::{NodeSpec, ResourceManagersSpec};
-use trimtab_domain::workload::{ContainerId, QosClass};
+use trimtab_domain::workload::QosClass;
 
 use self::decide::Decision;
 use self::desk::{Desk, DeskView};
@@ -209,10 +209,7 @@ impl Subsystem for Pinning {
         let wanted = tree.is_some() && (desired.is_some() || !records.is_empty());
         let listing = if wanted { self.ask_runtime().await } else { None };
         let writers = if wanted { self.find_writers(listing.as_ref()).await } else { Writers::default() };
-        let newcomers = self.lookout.saw_containers(tree.iter().flat_map(container_ids), !records.is_empty(), |id| {
-            let listed = listing.iter().flat_map(|listing| &listing.containers).find(|container| container.id == *id);
-            listed.map(|container| container.created_at_ns).filter(|created| *created > 0)
-        });
+        let newcomers = self.find_newcomers(tree.as_ref(), listing.as_ref(), !records.is_empty());
         self.tell_desk(listing, tree.as_ref());
         self.desk.follow_settings(desired.as_ref());
         let mut observed = Observed {
@@ -321,8 +318,4 @@ impl Subsystem for Pinning {
             Some("the container runtime, an NRI plugin, or a kubelet with a static CPU manager")
         }
     }
-}
-
-fn container_ids(tree: &PodTree) -> impl Iterator<Item = &ContainerId> {
-    tree.pods.iter().flat_map(|pod| &pod.containers).map(|container| &container.id)
 }

@@ -19,6 +19,9 @@ use crate::support::fake_writers::FakeRuntime;
 
 const SMALL: Shape = Shape { nodes: 1, cores_per_node: 4, threads: 1 };
 
+/// What it is, the masks of the threads, and what is told of strays and of unused CPUs.
+type Row = (&'static str, &'static [&'static str], Option<&'static str>, Option<&'static str>);
+
 fn mispinned(view: &NodeView) -> Vec<String> {
     let containers = view.pods.iter().flat_map(|pod| &pod.containers);
     containers.filter_map(|container| container.mispinned.clone()).collect()
@@ -26,7 +29,7 @@ fn mispinned(view: &NodeView) -> Vec<String> {
 
 #[tokio::test]
 async fn threads_that_stray_or_leave_cpus_unused_are_told() {
-    let rows: [(&str, &[&str], Option<&str>, Option<&str>); 5] = [
+    let rows: [Row; 5] = [
         ("as ordered", &["1-2", "1-2"], None, None),
         ("each on its own", &["1", "2"], None, None),
         ("one CPU is left", &["1", "1"], None, Some("none of its 2 threads may run on 2")),
@@ -141,6 +144,24 @@ async fn cpus_that_come_back_are_used_again() {
         node.online(3);
         converge(&agent, &static_cpus("0")).await;
         assert_eq!(sets(), ["1-2", "0,3"], "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pinned_cpu_that_goes_is_replaced_and_its_return_harms_nobody() {
+    for (version, driver) in [(Version::V1, Cgroupfs), (Version::V2, Systemd)] {
+        let node = FakeCgroups::new(version, driver, SMALL);
+        let pinned = node.simple(Guaranteed, "aaaa", Ask::cpus(2));
+        let shared = node.simple(Burstable, "bbbb", Ask::cpus(1));
+        let agent = agent(&node);
+        converge(&agent, &static_cpus("0")).await;
+        node.offline(2);
+        converge(&agent, &static_cpus("0")).await;
+        let sets = || [&pinned, &shared].map(|path| node.effective(path).to_string());
+        assert_eq!(sets(), ["1,3", "0"], "{version:?}");
+        node.online(2);
+        converge(&agent, &static_cpus("0")).await;
+        assert_eq!(sets(), ["1,3", "0,2"], "{version:?}");
     }
 }
 

@@ -223,7 +223,7 @@ impl FakeCgroups {
             self.host.file(root.join("cpuset.effective_cpus"), format!("{now}\n"));
         } else {
             let mut contents = self.host.snapshot();
-            for child in children(&contents.clone(), &root, "cpuset.cpus.effective") {
+            for child in children(&contents, &root, "cpuset.cpus.effective") {
                 let configured = set_of(&contents, &child.join("cpuset.cpus")).unwrap_or_default();
                 write_v2(&mut contents, &child, "cpus", &configured);
             }
@@ -343,10 +343,10 @@ impl FakeCgroups {
         let write = |mount: usize, file: &str, text: String| {
             let mounts = self.mounts();
             let mount = mounts.get(mount).copied().unwrap_or(mounts[0]);
-            self.host.file(Path::new(mount).join(&path).join(file), text + "\n");
+            self.host.file(Path::new(mount).join(path).join(file), text + "\n");
         };
         let (file, text) = self.quota_text(quota);
-        self.make_quota(&path, file, &text);
+        self.make_quota(path, file, &text);
         match self.version {
             Version::V1 => {
                 write(1, "cpu.shares", shares.to_string());

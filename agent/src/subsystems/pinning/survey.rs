@@ -12,6 +12,7 @@ use trimtab_domain::workload::{ContainerId, QosClass};
 use super::Pinning;
 use super::decide::Decision;
 use super::facts::{self, CPUS, Observed, file_object};
+use super::step::FirstPin;
 use super::writers::{Writers, quota_file};
 use crate::ports::runtime::RuntimeListing;
 use crate::ports::threads::ThreadMasks;
@@ -59,6 +60,21 @@ impl Pinning {
             _ => false,
         };
         Writers { runtime: self.lookout.without_refused(known.collect()), units }
+    }
+
+    /// The containers that came since the last look.
+    pub(super) fn find_newcomers(
+        &self,
+        tree: Option<&PodTree>,
+        listing: Option<&RuntimeListing>,
+        taken_over: bool,
+    ) -> BTreeMap<ContainerId, FirstPin> {
+        let listed = listing.into_iter().flat_map(|listing| &listing.containers);
+        let created: BTreeMap<&ContainerId, i64> =
+            listed.map(|container| (&container.id, container.created_at_ns)).filter(|(_, at)| *at > 0).collect();
+        let containers = tree.into_iter().flat_map(|tree| &tree.pods).flat_map(|pod| &pod.containers);
+        let ids = containers.map(|container| &container.id);
+        self.lookout.saw_containers(ids, taken_over, |id| created.get(id).copied())
     }
 
     /// The threads of containers with CPUs of their own, at a bounded rate.
