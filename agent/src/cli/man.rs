@@ -8,11 +8,8 @@ use clap_mangen::Man;
 pub fn pages(mut program: Command) -> Vec<(String, Vec<u8>)> {
     // Global flags reach the commands only now.
     program.build();
-    let name = program.get_name().to_owned();
-    let mut commands = vec![(name.clone(), program.clone())];
-    for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
-        commands.push((format!("{name}-{}", command.get_name()), command.clone()));
-    }
+    let mut commands = Vec::new();
+    collect(program.get_name().to_owned(), &program, &mut commands);
     let page = |(name, command): (String, Command)| {
         let mut page = Vec::new();
         // Writing into memory cannot fail.
@@ -20,6 +17,14 @@ pub fn pages(mut program: Command) -> Vec<(String, Vec<u8>)> {
         (format!("{name}.1"), page)
     };
     commands.into_iter().map(page).collect()
+}
+
+/// The command and those below it, each under its whole name.
+fn collect(name: String, command: &Command, found: &mut Vec<(String, Command)>) {
+    found.push((name.clone(), command.clone()));
+    for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+        collect(format!("{name}-{}", below.get_name()), below, found);
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +48,10 @@ mod tests {
             }
             assert!(page.contains("no\\-color"), "{file} lacks the global flags");
         }
+        assert!(
+            pages.iter().any(|(name, _)| name == "trimtab-import-ip-masq.1"),
+            "commands of commands have pages too"
+        );
         let first = pages.first().map(|(_, page)| String::from_utf8_lossy(page)).unwrap_or_default();
         assert!(first.contains("no agent answers on the socket"), "exit codes are in the page of the program");
     }
