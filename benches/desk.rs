@@ -98,7 +98,7 @@ impl Threads for Bare {
 }
 
 fn id(number: u32, what: u32) -> String {
-    format!("{what:08x}{:056x}", u64::from(number) * 0x9e37_79b9_7f4a_7c15)
+    format!("{what:08x}{:056x}", u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 fn sandbox(number: u32, class: &str) -> Sandbox {

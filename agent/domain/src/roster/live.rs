@@ -6,11 +6,12 @@
 //! and its CPUs are kept for that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{ContainerState, Sandbox, SandboxContainer, SandboxId, ToldResources};
 use crate::workload::{ContainerId, PodUid};
 
-/// Everything that a runtime told of, as far as it is not over.
+/// Everything that a runtime told of, as far as it is not over. A copy shares what is not changed afterwards.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Roster {
     sandboxes: BTreeMap<SandboxId, Known>,
@@ -21,14 +22,14 @@ pub struct Roster {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
-    sandbox: Sandbox,
+    sandbox: Arc<Sandbox>,
     /// Moment at which it was first told of.
     came: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
-    container: SandboxContainer,
+    container: Arc<SandboxContainer>,
     /// Moment at which it was first told of.
     came: u64,
     /// Moment at which it ended.
@@ -65,12 +66,12 @@ impl Roster {
     pub fn complete(&mut self, sandboxes: &[Sandbox], containers: &[SandboxContainer]) {
         for sandbox in sandboxes {
             if let Some(known) = self.sandboxes.get_mut(&sandbox.id) {
-                fill_sandbox(&mut known.sandbox, sandbox);
+                fill_sandbox(Arc::make_mut(&mut known.sandbox), sandbox);
             }
         }
         for container in containers {
             if let Some(known) = self.containers.get_mut(&container.id) {
-                fill_container(&mut known.container, container);
+                fill_container(Arc::make_mut(&mut known.container), container);
             }
         }
     }
@@ -78,11 +79,11 @@ impl Roster {
     /// A sandbox is new or has changed. One of which nothing but the id is told (some events of NRI) is not added.
     pub fn put_sandbox(&mut self, sandbox: Sandbox) {
         match self.sandboxes.get_mut(&sandbox.id) {
-            Some(known) => merge_sandbox(&mut known.sandbox, sandbox),
+            Some(known) => merge_sandbox(Arc::make_mut(&mut known.sandbox), sandbox),
             None if sandbox.uid.0.is_empty() => {}
             None => {
                 self.clock += 1;
-                self.sandboxes.insert(sandbox.id.clone(), Known { sandbox, came: self.clock });
+                self.sandboxes.insert(sandbox.id.clone(), Known { sandbox: Arc::new(sandbox), came: self.clock });
             }
         }
     }
@@ -91,7 +92,7 @@ impl Roster {
     pub fn put_container(&mut self, container: SandboxContainer) {
         if let Some(known) = self.containers.get_mut(&container.id) {
             let over = container.state == ContainerState::Exited;
-            merge_container(&mut known.container, container);
+            merge_container(Arc::make_mut(&mut known.container), container);
             if over && known.ended.is_none() {
                 self.clock += 1;
                 known.ended = Some(self.clock);
@@ -104,13 +105,13 @@ impl Roster {
         });
         self.clock += 1;
         let ended = (container.state == ContainerState::Exited).then_some(self.clock);
-        self.containers.insert(container.id.clone(), Entry { container, came: self.clock, ended });
+        self.containers.insert(container.id.clone(), Entry { container: Arc::new(container), came: self.clock, ended });
     }
 
     /// Resources of a container were changed; what `change` leaves out stays as it was told before.
     pub fn update_container(&mut self, id: &ContainerId, change: &ToldResources) {
         if let Some(entry) = self.containers.get_mut(id) {
-            entry.container.resources.get_or_insert_default().update(change);
+            Arc::make_mut(&mut entry.container).resources.get_or_insert_default().update(change);
         }
     }
 
@@ -121,7 +122,7 @@ impl Roster {
         {
             self.clock += 1;
             entry.ended = Some(self.clock);
-            entry.container.state = ContainerState::Exited;
+            Arc::make_mut(&mut entry.container).state = ContainerState::Exited;
         }
     }
 
@@ -133,7 +134,7 @@ impl Roster {
     /// A sandbox is stopped, and with it all of its containers.
     pub fn stop_sandbox(&mut self, id: &SandboxId) {
         if let Some(known) = self.sandboxes.get_mut(id) {
-            known.sandbox.ready = false;
+            Arc::make_mut(&mut known.sandbox).ready = false;
         }
         let inside: Vec<ContainerId> = self.containers_of(id).map(|container| container.id.clone()).collect();
         for container in &inside {
@@ -157,18 +158,18 @@ impl Roster {
     /// A sandbox.
     #[must_use]
     pub fn sandbox(&self, id: &SandboxId) -> Option<&Sandbox> {
-        self.sandboxes.get(id).map(|known| &known.sandbox)
+        self.sandboxes.get(id).map(|known| known.sandbox.as_ref())
     }
 
     /// A container.
     #[must_use]
     pub fn container(&self, id: &ContainerId) -> Option<&SandboxContainer> {
-        self.containers.get(id).map(|entry| &entry.container)
+        self.containers.get(id).map(|entry| entry.container.as_ref())
     }
 
     /// All sandboxes by id.
     pub fn sandboxes(&self) -> impl Iterator<Item = &Sandbox> {
-        self.sandboxes.values().map(|known| &known.sandbox)
+        self.sandboxes.values().map(|known| known.sandbox.as_ref())
     }
 
     /// All containers in the order in which they were made: by the runtime's clock if it told for all of them, else as
@@ -178,13 +179,13 @@ impl Roster {
         let mut entries: Vec<&Entry> = self.containers.values().collect();
         let dated = entries.iter().all(|entry| entry.container.created_at_ns != 0);
         entries.sort_by_key(|entry| (if dated { entry.container.created_at_ns } else { 0 }, entry.came));
-        entries.into_iter().map(|entry| &entry.container).collect()
+        entries.into_iter().map(|entry| entry.container.as_ref()).collect()
     }
 
     /// The containers of a sandbox, by id.
     pub fn containers_of<'a>(&'a self, id: &'a SandboxId) -> impl Iterator<Item = &'a SandboxContainer> {
         let inside = self.containers.values().filter(move |entry| entry.container.sandbox == *id);
-        inside.map(|entry| &entry.container)
+        inside.map(|entry| entry.container.as_ref())
     }
 
     /// The sandbox in which a pod lives: the youngest that is ready; `None` if none is.
@@ -197,7 +198,7 @@ impl Roster {
     #[must_use]
     pub fn youngest_sandbox(&self, uid: &PodUid) -> Option<&Sandbox> {
         let of_pod = self.sandboxes.values().filter(|known| known.sandbox.uid == *uid);
-        of_pod.max_by_key(|known| (known.sandbox.ready, known.came)).map(|known| &known.sandbox)
+        of_pod.max_by_key(|known| (known.sandbox.ready, known.came)).map(|known| known.sandbox.as_ref())
     }
 
     /// True while what a container of this pod and name holds is kept for it: a sandbox of the pod is ready, and the

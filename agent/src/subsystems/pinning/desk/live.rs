@@ -68,10 +68,11 @@ impl Living {
     pub(super) fn not_left(&self, rules: &Rules) -> CpuSet {
         let mut cpus = CpuSet::new();
         for live in self.0.values().filter(|live| !live.sandboxed) {
-            // Who shares CPUs may share them with newcomers, too.
-            let Some(told) = &live.cpus else { continue };
-            let Wish { cpus: Some(wish), .. } = rules.wish(&live.uid, &live.name) else { continue };
-            if !told.is_subset(&wish) && !told.is_subset(rules.managers.shared_cpus()) {
+            // Who runs on shared CPUs may share them with newcomers, too.
+            let Some(told) = live.cpus.as_ref().filter(|told| !told.is_subset(rules.managers.shared_cpus())) else {
+                continue;
+            };
+            if let Wish { cpus: Some(wish), .. } = rules.wish(&live.uid, &live.name) {
                 cpus.insert_all(&told.difference(&wish));
             }
         }
