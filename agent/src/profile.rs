@@ -29,6 +29,7 @@ mod document;
 mod go_duration;
 mod ip_masq;
 pub mod ip_masq_agent;
+mod ip_masq_beyond;
 mod kernel;
 mod manager_options;
 mod manager_rules;

@@ -150,6 +150,14 @@ fn values_may_be_spelled_in_every_documented_way() {
     assert_eq!(directory.config, Some(ConfigSource::Directory("/etc/config".into())));
     assert_eq!(directory.on_exit, OnExit::Remove);
     assert_eq!(masq("resyncInterval: 1m30s").resync_interval, Some(Duration::from_secs(90)));
+    let beyond = spec_of(
+        "  ipMasq:\n    extensions: {sources: [10.244.0.0/16], exemptPorts: [tcp/443, udp/8000-8999], exemptInterfaces: [wg0], \
+         exemptMarks: [0x4000/0x4000, '0x7'], snat: [192.0.2.1-192.0.2.9, 2001:db8::1]}\n",
+    );
+    let beyond = beyond.ip_masq.unwrap().beyond;
+    let exceptions: Vec<String> = beyond.exceptions.iter().map(ToString::to_string).collect();
+    let expected = ["tcp/443-443", "udp/8000-8999", "interface wg0", "mark 0x4000/0x4000", "mark 0x7/0xffffffff"];
+    assert_eq!((exceptions, beyond.sources.len(), beyond.pools.len()), (expected.map(str::to_owned).to_vec(), 1, 2));
     let policy = |word: &str| spec_of(&format!("  sysctls: {{policy: {word}}}\n")).sysctls.policy;
     assert_eq!((policy("aks"), policy("gke")), (Some(SysctlPolicy::Aks), Some(SysctlPolicy::Gke)));
     let managers = |body: &str| spec_of(&format!("  resourceManagers: {{{body}}}\n")).resource_managers.unwrap();

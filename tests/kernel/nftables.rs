@@ -9,7 +9,8 @@ use trimtab::adapters::iptables::{Iptables, SEARCH_PATH};
 use trimtab::adapters::nftables::table;
 use trimtab::subsystems::masquerade::Masquerade;
 use trimtab_domain::masquerade::{
-    AddressRange, Backend, Family, Masquerading, NATIVE_TABLE, Native, NativeView, PortProtocol, Share, TableId,
+    AddressRange, Backend, Exception, Family, Masquerading, NATIVE_TABLE, Native, NativeView, Pool, PortProtocol,
+    Share, TableId,
 };
 use trimtab_domain::spec::ip_masq::BackendWish;
 use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
@@ -60,7 +61,25 @@ fn rich(family: Family) -> Native {
     let tcp =
         Masquerading { protocol: Some(PortProtocol::Tcp), share, ports: Some((1024, 29_999)), random_fully: true };
     let udp = Masquerading { protocol: Some(PortProtocol::Udp), ports: Some((4000, 4000)), ..PLAIN };
-    Native { exempt, masquerade: vec![tcp, udp, Masquerading { random_fully: false, ..PLAIN }] }
+    let masquerade = vec![tcp, udp, Masquerading { random_fully: false, ..PLAIN }];
+    Native { exempt, masquerade, ..Native::default() }
+}
+
+/// One with everything beyond the agents'.
+fn beyond(family: Family) -> Native {
+    let pool = |first: &str, last: &str| Some(Pool { first: first.parse().unwrap(), last: last.parse().unwrap() });
+    let (source, pool) = match family {
+        Family::V4 => (range("10.244.0.0", "10.244.255.255"), pool("192.0.2.1", "192.0.2.9")),
+        Family::V6 => (range("fd00:10::", "fd00:10::ffff"), pool("2001:db8::1", "2001:db8::1")),
+    };
+    let exceptions = vec![
+        Exception::Ports { protocol: PortProtocol::Tcp, first: 443, last: 443 },
+        Exception::Ports { protocol: PortProtocol::Udp, first: 8000, last: 8999 },
+        Exception::Interface("wg0".into()),
+        Exception::Mark { value: 0x4000, mask: 0x4000 },
+        Exception::Mark { value: 7, mask: u32::MAX },
+    ];
+    Native { exceptions, sources: Some(vec![source]), pool, ..rich(family) }
 }
 
 fn holds(family: Family, native: &Native) {
@@ -72,7 +91,9 @@ fn what_is_written_is_read_back_and_the_program_agrees() {
     with_nftables(|| {
         for family in Family::ALL {
             assert_eq!(table::read(family).unwrap(), NativeView::Absent);
-            for native in [rich(family), Native { exempt: Vec::new(), masquerade: vec![PLAIN] }, rich(family)] {
+            for native in
+                [rich(family), Native { masquerade: vec![PLAIN], ..Native::default() }, beyond(family), rich(family)]
+            {
                 table::write(family, &native).unwrap();
                 holds(family, &native);
             }
@@ -106,6 +127,25 @@ fn what_is_written_is_read_back_and_the_program_agrees() {
 }
 
 #[test]
+fn the_program_shows_what_goes_beyond() {
+    with_nftables(|| {
+        table::write(Family::V4, &beyond(Family::V4)).unwrap();
+        let listed = nft(&["list", "table", "ip", NATIVE_TABLE]);
+        for part in [
+            "elements = { 10.244.0.0/16 }",
+            "tcp dport 443-443 counter packets 0 bytes 0 return",
+            "udp dport 8000-8999 counter packets 0 bytes 0 return",
+            "oifname \"wg0\" counter packets 0 bytes 0 return",
+            "meta mark & 0x00004000 == 0x00004000 counter packets 0 bytes 0 return",
+            "ip saddr != @sources counter packets 0 bytes 0 return",
+            "counter packets 0 bytes 0 snat to 192.0.2.1-192.0.2.9",
+        ] {
+            assert!(listed.contains(part), "{part:?} is not in\n{listed}");
+        }
+    });
+}
+
+#[test]
 fn a_table_that_the_program_made_is_understood() {
     with_nftables(|| {
         let text = format!(
@@ -126,7 +166,7 @@ fn a_table_that_the_program_made_is_understood() {
         let share = Some(Share { part: 3, whole: 10 });
         let udp = Masquerading { protocol: Some(PortProtocol::Udp), share, ports: Some((1, 9)), random_fully: true };
         let exempt = vec![range("10.0.0.0", "10.255.255.255"), range("172.16.0.0", "172.31.255.255")];
-        holds(Family::V4, &Native { exempt, masquerade: vec![udp, PLAIN] });
+        holds(Family::V4, &Native { exempt, masquerade: vec![udp, PLAIN], ..Native::default() });
     });
 }
 
@@ -170,7 +210,7 @@ fn thousands_of_ranges_are_one_transaction() {
             let base = number(if family == Family::V4 { "20.0.0.0" } else { "fd00::" });
             let exempt =
                 (0..count).map(|index| AddressRange { first: base + index * 256, last: base + index * 256 + 127 });
-            let native = Native { exempt: exempt.collect(), masquerade: vec![PLAIN] };
+            let native = Native { exempt: exempt.collect(), masquerade: vec![PLAIN], ..Native::default() };
             table::write(family, &native).unwrap();
             let generation = trimtab::adapters::nftables::generation().unwrap();
             table::write(family, &native).unwrap();

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use trimtab::adapters::iptables::{Iptables, SEARCH_PATH};
 use trimtab::reconcile::pass;
 use trimtab::subsystems::masquerade::Masquerade;
+use trimtab_domain::masquerade::{Beyond, Exception, Pool, PortProtocol};
 use trimtab_domain::spec::IpMasqSpec;
 use trimtab_domain::spec::ip_masq::BackendWish;
 
@@ -184,6 +185,59 @@ fn established_flows_keep_what_they_got() {
         assert_eq!(seen(&world, &world.pod, OUTSIDE, 31_002), ip(POD), "{backend:?}");
         assert_eq!(seen(&world, &world.pod, EXEMPT, 31_003), ip(NODE), "{backend:?}");
     }
+}
+
+#[test]
+fn what_goes_beyond_the_agents_is_the_same_with_each_back_end() {
+    for backend in BACKENDS {
+        let Some(world) = world() else { return };
+        world.node.shell("ip addr add 198.51.100.77/32 dev lo");
+        world.ext.shell("ip route add 198.51.100.77/32 via 198.51.100.1");
+        let agent = Agent::new();
+        let beyond = |change: fn(&mut Beyond)| {
+            let mut spec = spec(backend, 0, 0);
+            change(&mut spec.beyond);
+            spec
+        };
+        let ports = |first, last| Exception::Ports { protocol: PortProtocol::Udp, first, last };
+        let port = crate::support::world::PORT;
+        let rows: Vec<(&str, IpMasqSpec, &str)> = vec![
+            ("nothing", beyond(|_| {}), NODE),
+            ("the pod's network", beyond(|b| b.sources = vec!["10.244.1.0/24".parse().unwrap()]), NODE),
+            ("another network", beyond(|b| b.sources = vec!["10.9.0.0/16".parse().unwrap()]), POD),
+            ("no source of this family", beyond(|b| b.sources = vec!["fd00::/8".parse().unwrap()]), POD),
+            ("the interface", beyond(|b| b.exceptions = vec![Exception::Interface("to-ext".into())]), POD),
+            ("another interface", beyond(|b| b.exceptions = vec![Exception::Interface("to-ex".into())]), NODE),
+            ("another mark", beyond(|b| b.exceptions = vec![Exception::Mark { value: 1, mask: 1 }]), NODE),
+            ("no mark", beyond(|b| b.exceptions = vec![Exception::Mark { value: 0, mask: 1 }]), POD),
+            ("a chosen address", beyond(|b| b.pools = vec![pool("198.51.100.77")]), "198.51.100.77"),
+        ];
+        let mut rows = rows;
+        for (name, exception, expected) in [
+            ("the port", ports(port, port), POD),
+            ("ports around it", ports(port - 1, port + 1), POD),
+            ("ports beside it", ports(port + 1, port + 9), NODE),
+        ] {
+            let mut spec = spec(backend, 0, 0);
+            spec.beyond.exceptions.push(exception);
+            rows.push((name, spec, expected));
+        }
+        let mut chosen = spec(backend, 0, 0);
+        chosen.beyond.pools = vec![pool("198.51.100.77")];
+        chosen.to_ports = vec![(20_000, 20_009)];
+        rows.push(("a chosen address and ports", chosen, "198.51.100.77"));
+        for (number, (name, spec, expected)) in (33_000..).zip(rows) {
+            let in_range = !spec.to_ports.is_empty();
+            agent.hold(&world.node, spec);
+            let shown = world.ask(&world.pod, Protocol::Udp, ip(OUTSIDE), (None, number)).unwrap();
+            assert_eq!(shown.ip(), ip(expected), "{backend:?}, {name}");
+            assert!(!in_range || (20_000..=20_009).contains(&shown.port()), "{backend:?}, {name}: {shown}");
+        }
+    }
+}
+
+fn pool(address: &str) -> Pool {
+    Pool { first: ip(address), last: ip(address) }
 }
 
 #[test]

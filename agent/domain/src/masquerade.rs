@@ -3,6 +3,7 @@
 //!
 //! Facts about the chain, its jump and its comments: kubernetes-sigs/ip-masq-agent, `cmd/ip-masq-agent`.
 
+mod beyond;
 mod chain;
 mod change;
 mod decide;
@@ -17,6 +18,7 @@ mod rule;
 mod saved;
 mod view;
 
+pub use beyond::{Beyond, Exception, Pool};
 pub use chain::{ChainNameError, ChainValue, check_chain_name};
 pub use change::{Change, remove_chain, restore_original, write_chain};
 pub use decide::{Nat, Observed, Step, decide, tables_of_interest};

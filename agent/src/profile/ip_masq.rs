@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use trimtab_domain::masquerade::check_chain_name;
 use trimtab_domain::spec::ip_masq::{BackendWish, ClusterNetworks, Compat, ConfigSource, IpMasqSpec, OnExit};
 
-use super::go_duration;
 use super::reader::{Cursor, Object, Problems};
+use super::{go_duration, ip_masq_beyond};
 
 /// Highest `cidrLimit`; ip-masq-agent has no bound.
 const MAX_CIDR_LIMIT: u64 = 4096;
@@ -17,6 +17,27 @@ const MAX_CIDR_LIMIT: u64 = 4096;
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// How a prefix looks.
 const CIDR: &str = "a prefix such as 10.0.0.0/8";
+
+/// Fields of the section.
+const FIELDS: [&str; 17] = [
+    "nonMasqueradeCIDRs",
+    "masqLinkLocal",
+    "masqLinkLocalIPv6",
+    "cidrLimit",
+    "resyncInterval",
+    "enableIPv6",
+    "masqChain",
+    "randomFully",
+    "toPorts",
+    "nomasqAllReservedRanges",
+    "compat",
+    "backend",
+    "onExit",
+    "configFile",
+    "configDir",
+    "cluster",
+    "extensions",
+];
 
 /// Fields, all optional:
 /// - `nonMasqueradeCIDRs`: prefixes that keep their source address; absent: 10.0.0.0/8, 172.16.0.0/12,
@@ -35,26 +56,9 @@ const CIDR: &str = "a prefix such as 10.0.0.0/8";
 /// - `configFile`, `configDir`: the configuration of kubernetes-sigs' or Azure's agent, read in place and followed; it
 ///   has the list, link-local, limit and interval, which may then not stand here;
 /// - `cluster`: `podCIDRs`, `serviceCIDRs`, `nodeCIDRs`, and `overlay` if pod addresses mean nothing outside: what the
-///   checks before the first write compare with.
+///   checks before the first write compare with;
+/// - `extensions`: see [`ip_masq_beyond`].
 pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<IpMasqSpec> {
-    const FIELDS: [&str; 16] = [
-        "nonMasqueradeCIDRs",
-        "masqLinkLocal",
-        "masqLinkLocalIPv6",
-        "cidrLimit",
-        "resyncInterval",
-        "enableIPv6",
-        "masqChain",
-        "randomFully",
-        "toPorts",
-        "nomasqAllReservedRanges",
-        "compat",
-        "backend",
-        "onExit",
-        "configFile",
-        "configDir",
-        "cluster",
-    ];
     let section = section.object(&FIELDS, problems)?;
     let mut flag = |name: &str| section.field(name).and_then(|cursor| cursor.boolean(problems)).unwrap_or(false);
     let enable_ipv6 = flag("enableIPv6");
@@ -79,6 +83,8 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<IpMa
         let allowed = "a duration of at least 1s, such as 60s or 1m30s";
         go_duration::read(&cursor, SHORTEST_INTERVAL, allowed, problems)
     });
+    let extensions = section.field("extensions");
+    let beyond = extensions.map(|cursor| ip_masq_beyond::read(&cursor, (enable_ipv6, compat), problems));
     Some(IpMasqSpec {
         non_masquerade_cidrs: cidrs,
         masq_link_local,
@@ -92,6 +98,7 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<IpMa
         backend: read_backend(&section, problems),
         on_exit: read_on_exit(&section, problems),
         config,
+        beyond: beyond.unwrap_or_default(),
         cluster: section.field("cluster").and_then(|cursor| read_cluster(&cursor, problems)).unwrap_or_default(),
     })
 }
@@ -179,7 +186,7 @@ fn check_limit(section: &Object<'_>, listed: Option<&Cursor<'_>>, defaults: usiz
     }
 }
 
-fn read_cidrs(list: &Cursor<'_>, enable_ipv6: bool, problems: &mut Problems) -> Vec<IpNet> {
+pub(super) fn read_cidrs(list: &Cursor<'_>, enable_ipv6: bool, problems: &mut Problems) -> Vec<IpNet> {
     let items = list.list("a list of prefixes", problems).unwrap_or_default();
     items.iter().filter_map(|item| read_cidr(item, enable_ipv6, problems)).collect()
 }

@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 
 use super::POSTROUTING;
+use super::beyond::{Exception, Pool};
 use super::policy::{Masquerading, Policy};
 use super::rule::{Rule, RuleError};
 use crate::spec::ip_masq::Compat;
@@ -84,7 +85,8 @@ impl ChainValue {
     /// # Errors
     /// [`RuleError`] never for a chain name that [`check_chain_name`] accepts.
     pub fn render(policy: &Policy) -> Result<Self, RuleError> {
-        let rules = policy.exempt.iter().map(exempt_rule).chain(policy.masquerade.iter().map(masquerade_rule));
+        let exceptions = policy.exceptions.iter().map(exception_rule);
+        let rules = policy.exempt.iter().map(exempt_rule).chain(exceptions).chain(masquerade_rules(policy));
         Ok(Self {
             jumps: vec![(1, Rule::parse(&jump_text(&policy.chain, policy.compat))?)],
             rules: rules.map(|text| Rule::parse(&text)).collect::<Result<_, _>>()?,
@@ -167,7 +169,24 @@ fn exempt_rule(network: &IpNet) -> String {
     format!("{destination}-m comment --comment \"{EXEMPT}\" -j RETURN")
 }
 
-fn masquerade_rule(rule: &Masquerading) -> String {
+fn exception_rule(exception: &Exception) -> String {
+    format!("{} -m comment --comment \"{EXEMPT}\" -j RETURN", exception.iptables_match())
+}
+
+/// Each rule once per source, because a match takes one prefix; the sources are apart, so their order does not matter.
+fn masquerade_rules(policy: &Policy) -> Vec<String> {
+    let sources = match &policy.sources {
+        None => vec![String::new()],
+        Some(sources) => sources.iter().map(|source| format!("-s {source} ")).collect(),
+    };
+    let of = |source: &String| {
+        let rules = policy.masquerade.iter().map(|rule| format!("{source}{}", masquerade_rule(rule, policy.pool)));
+        rules.collect::<Vec<_>>()
+    };
+    sources.iter().flat_map(of).collect()
+}
+
+fn masquerade_rule(rule: &Masquerading, pool: Option<Pool>) -> String {
     let protocol = rule.protocol.map(|protocol| format!("-p {} ", protocol.as_str())).unwrap_or_default();
     let share = rule.share.map(|share| format!(" -m statistic --mode random --probability {}", share.probability()));
     let ports = rule.ports.map(|(first, last)| {
@@ -175,7 +194,11 @@ fn masquerade_rule(rule: &Masquerading) -> String {
     });
     let (share, ports) = (share.unwrap_or_default(), ports.unwrap_or_default());
     let random = if rule.random_fully { " --random-fully" } else { "" };
-    format!("{protocol}-m comment --comment \"{MASQUERADED}\"{share} -j MASQUERADE{ports}{random}")
+    let target = match pool {
+        None => format!("MASQUERADE{ports}"),
+        Some(pool) => format!("SNAT --to-source {}", pool.to_source(rule.ports)),
+    };
+    format!("{protocol}-m comment --comment \"{MASQUERADED}\"{share} -j {target}{random}")
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::Family;
+use super::beyond::{Exception, Pool};
 use super::policy::{Masquerading, Policy};
 
 /// Name of the table, one per family; whatever bears it is ours.
@@ -42,6 +43,12 @@ pub struct Native {
     /// Destinations that keep their source: ascending, neither overlapping nor touching. The kernel refuses overlaps, and
     /// a range that others join is not found again by its own name.
     pub exempt: Vec<AddressRange>,
+    /// Packets that keep their source wherever they go, in order.
+    pub exceptions: Vec<Exception>,
+    /// Only what comes from these is masqueraded; absent: whatever its source.
+    pub sources: Option<Vec<AddressRange>>,
+    /// Addresses to translate to; absent: the outgoing interface's.
+    pub pool: Option<Pool>,
     /// What happens to every other packet, in order.
     pub masquerade: Vec<Masquerading>,
 }
@@ -61,7 +68,14 @@ impl Native {
     /// A policy, normalised: no order and no repetition of the list can be seen in a set.
     #[must_use]
     pub fn of(policy: &Policy) -> Self {
-        Self { exempt: joined(policy.exempt.iter().map(range).collect()), masquerade: policy.masquerade.clone() }
+        let ranges = |networks: &[IpNet]| joined(networks.iter().map(range).collect());
+        Self {
+            exempt: ranges(&policy.exempt),
+            exceptions: policy.exceptions.clone(),
+            sources: policy.sources.as_deref().map(ranges),
+            pool: policy.pool,
+            masquerade: policy.masquerade.clone(),
+        }
     }
 
     /// `3 ranges exempt, 1 rule`.
@@ -79,6 +93,19 @@ impl Native {
             let (first, last) = (address(family, range.first), address(family, range.last));
             // Writing to a String cannot fail.
             let _ = writeln!(text, "exempt {first}-{last}");
+        }
+        for exception in &self.exceptions {
+            let _ = writeln!(text, "except {exception}");
+        }
+        for range in self.sources.iter().flatten() {
+            let (first, last) = (address(family, range.first), address(family, range.last));
+            let _ = writeln!(text, "from {first}-{last}");
+        }
+        if self.sources.as_ref().is_some_and(Vec::is_empty) {
+            text.push_str("from nowhere\n");
+        }
+        if let Some(pool) = self.pool {
+            let _ = writeln!(text, "to {pool}");
         }
         for rule in &self.masquerade {
             let protocol = rule.protocol.map(|protocol| format!(" {}", protocol.as_str())).unwrap_or_default();

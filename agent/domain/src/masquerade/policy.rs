@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Family;
+use super::beyond::{Exception, Pool};
 use crate::spec::IpMasqSpec;
 use crate::spec::ip_masq::Compat;
 
@@ -22,6 +23,13 @@ pub struct Policy {
     pub chain: String,
     /// Destinations that keep their source; host bits are zero. Without [`Self::compat`] no prefix holds another.
     pub exempt: Vec<IpNet>,
+    /// Packets that keep their source wherever they go.
+    pub exceptions: Vec<Exception>,
+    /// Only what comes from these is masqueraded, none of which holds another; absent: whatever its source. An empty list
+    /// leaves everything as it is: sources were named, and none of this family.
+    pub sources: Option<Vec<IpNet>>,
+    /// Addresses to translate to; absent: the outgoing interface's.
+    pub pool: Option<Pool>,
     /// What happens to every other packet, in order.
     pub masquerade: Vec<Masquerading>,
     /// Whose words are used.
@@ -42,7 +50,7 @@ pub struct Masquerading {
 }
 
 /// A protocol that has ports which masquerading can choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PortProtocol {
     /// TCP.
     Tcp,
@@ -100,7 +108,16 @@ impl Policy {
         let exempt = if spec.compat.is_some() { all } else { without_contained(&all) };
         let rest = Masquerading { protocol: None, share: None, ports: None, random_fully: spec.random_fully };
         let masquerade = port_rules(spec).chain(std::iter::once(rest)).collect();
-        Self { chain: spec.masq_chain.clone(), exempt, masquerade, compat: spec.compat }
+        let sources: Vec<IpNet> = spec.beyond.sources_of(family).collect();
+        Self {
+            chain: spec.masq_chain.clone(),
+            exempt,
+            exceptions: spec.beyond.exceptions.clone(),
+            sources: (!spec.beyond.sources.is_empty()).then(|| without_contained(&sources)),
+            pool: spec.beyond.pool_of(family),
+            masquerade,
+            compat: spec.compat,
+        }
     }
 
     /// Whether it can be had at all.

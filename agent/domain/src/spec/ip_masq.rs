@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::masquerade::Beyond;
+
 /// Masquerade rules to keep in table `nat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpMasqSpec {
@@ -35,6 +37,8 @@ pub struct IpMasqSpec {
     /// An agent's configuration that is read in place; list, link-local and interval are then the file's, and the list
     /// here is the one for when there is no file.
     pub config: Option<ConfigSource>,
+    /// What no masquerade agent has.
+    pub beyond: Beyond,
     /// What is known of the cluster's networks, for checks before anything is applied.
     pub cluster: ClusterNetworks,
 }
@@ -159,6 +163,7 @@ impl Default for IpMasqSpec {
             backend: BackendWish::Auto,
             on_exit: OnExit::Keep,
             config: None,
+            beyond: Beyond::default(),
             cluster: ClusterNetworks::default(),
         }
     }

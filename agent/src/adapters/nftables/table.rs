@@ -8,7 +8,7 @@ use std::io;
 
 use trimtab_domain::masquerade::{AddressRange, Family, NATIVE_TABLE, Native, NativeView, last_address};
 
-use super::rules::{MASQ, Rule, SET};
+use super::rules::{MASQ, Rule, SET, SOURCES};
 use super::wire::{APPEND, Attributes, Batch, CREATE, Received, Refused, dump};
 use super::{ENOENT, Message, ask, family_number};
 
@@ -83,11 +83,16 @@ pub fn read(family: Family) -> io::Result<NativeView> {
     if ask_for(Message::GetSet, family, &named(SET_NAME, SET))?.is_none() {
         return odd("no set of exempt ranges");
     }
-    let Some(masquerade) = masquerading(&read_rules(family)?) else { return odd("other rules") };
-    match read_ranges(family)? {
-        Some(exempt) => Ok(NativeView::Holds(Native { exempt, masquerade })),
-        None => odd("elements that are no ranges"),
+    let Some((mut native, by_source)) = understood(&read_rules(family)?) else { return odd("other rules") };
+    let Some(exempt) = read_ranges(family, SET)? else { return odd("elements that are no ranges") };
+    native.exempt = exempt;
+    if by_source {
+        native.sources = read_ranges(family, SOURCES)?;
+        if native.sources.is_none() {
+            return odd("sources that are no ranges");
+        }
     }
+    Ok(NativeView::Holds(native))
 }
 
 /// Makes the table do this; what of ours is there is kept and refilled.
@@ -99,12 +104,12 @@ pub fn write(family: Family, native: &Native) -> io::Result<()> {
     if !has_structure(family)? {
         remove(family)?;
         let mut batch = Batch::new(family_number(family));
-        add_set(&mut batch, family);
-        add_ranges(&mut batch, family, &native.exempt);
+        add_sets(&mut batch, family);
+        add_all_ranges(&mut batch, family, native);
         batch.commit()?;
     }
     let mut batch = Batch::new(family_number(family));
-    add_set(&mut batch, family);
+    add_sets(&mut batch, family);
     let hook = Attributes::default().number(HOOK_NUMBER, HOOK).number(HOOK_PRIORITY, PRIORITY);
     let base = named(CHAIN_NAME, BASE).nested(CHAIN_HOOK, &hook).number(CHAIN_POLICY, ACCEPT).text(CHAIN_TYPE, "nat");
     batch.add("add the chain for masquerading", NEW_CHAIN, CREATE, &named(CHAIN_NAME, MASQ));
@@ -112,15 +117,24 @@ pub fn write(family: Family, native: &Native) -> io::Result<()> {
     for chain in [BASE, MASQ] {
         batch.add("empty the chain", DELETE_RULE, 0, &named(RULE_CHAIN, chain));
     }
-    batch.add("empty the set of exempt ranges", DELETE_ELEMENTS, 0, &named(LIST_SET, SET));
-    add_ranges(&mut batch, family, &native.exempt);
+    for set in [SET, SOURCES] {
+        batch.add("empty the set of ranges", DELETE_ELEMENTS, 0, &named(LIST_SET, set));
+    }
+    add_all_ranges(&mut batch, family, native);
     let mut add_rule = |deed, chain, rule: Rule| {
         let rule = named(RULE_CHAIN, chain).nested(RULE_EXPRESSIONS, &rule.expressions(family));
         batch.add(deed, NEW_RULE, CREATE | APPEND, &rule);
     };
     add_rule("add the rule for exempt ranges", MASQ, Rule::Exempt);
+    for exception in &native.exceptions {
+        add_rule("add the rule for an exception", MASQ, Rule::Except(exception.clone()));
+    }
+    if native.sources.is_some() {
+        add_rule("add the rule for sources", MASQ, Rule::NotFrom);
+    }
     for rule in &native.masquerade {
-        add_rule("add a rule that masquerades (nft_masq, nft_numgen)", MASQ, Rule::Masquerade(*rule));
+        let rule = Rule::Masquerade(*rule, native.pool);
+        add_rule("add a rule that masquerades (nft_masq, nft_nat, nft_numgen)", MASQ, rule);
     }
     add_rule("add the rule for other nodes' addresses (nft_fib)", BASE, Rule::Jump);
     batch.commit()
@@ -186,13 +200,20 @@ fn named(kind: u16, name: &str) -> Attributes {
     Attributes::default().text(TABLE, NATIVE_TABLE).text(kind, name)
 }
 
-fn add_set(batch: &mut Batch, family: Family) {
+fn add_sets(batch: &mut Batch, family: Family) {
     let table = Attributes::default().text(TABLE, NATIVE_TABLE).number(TABLE_FLAGS, 0);
     batch.add("add the table", NEW_TABLE, CREATE, &table);
     let (kind, length) = key(family);
-    let set = named(SET_NAME, SET).number(SET_FLAGS, INTERVAL).number(SET_KEY_TYPE, kind);
-    let set = set.number(SET_KEY_LENGTH, length).number(SET_ID, 1);
-    batch.add("add the set of exempt ranges", NEW_SET, CREATE, &set);
+    for (number, name) in [(1, SET), (2, SOURCES)] {
+        let set = named(SET_NAME, name).number(SET_FLAGS, INTERVAL).number(SET_KEY_TYPE, kind);
+        let set = set.number(SET_KEY_LENGTH, length).number(SET_ID, number);
+        batch.add("add a set of ranges", NEW_SET, CREATE, &set);
+    }
+}
+
+fn add_all_ranges(batch: &mut Batch, family: Family, native: &Native) {
+    add_ranges(batch, family, SET, &native.exempt);
+    add_ranges(batch, family, SOURCES, native.sources.as_deref().unwrap_or_default());
 }
 
 /// nft's own number of the type (`ipv4_addr`, `ipv6_addr`), so that its listings are readable, and bytes of an address.
@@ -204,7 +225,7 @@ const fn key(family: Family) -> (u32, u32) {
 }
 
 /// A range is an element where it starts and one where it has ended; one up to the highest address never ends.
-fn add_ranges(batch: &mut Batch, family: Family, ranges: &[AddressRange]) {
+fn add_ranges(batch: &mut Batch, family: Family, set: &str, ranges: &[AddressRange]) {
     let element = |number: u128, flags: u32| {
         let key = Attributes::default().bytes(VALUE, &key_bytes(family, number));
         let element = Attributes::default().nested(KEY, &key);
@@ -218,8 +239,8 @@ fn add_ranges(batch: &mut Batch, family: Family, ranges: &[AddressRange]) {
                 elements = elements.nested(ELEMENT, &element(range.last + 1, INTERVAL_END));
             }
         }
-        let list = named(LIST_SET, SET).nested(LIST_ELEMENTS, &elements);
-        batch.add("add exempt ranges", NEW_ELEMENTS, CREATE, &list);
+        let list = named(LIST_SET, set).nested(LIST_ELEMENTS, &elements);
+        batch.add("add ranges", NEW_ELEMENTS, CREATE, &list);
     }
 }
 
@@ -244,23 +265,38 @@ fn read_rules(family: Family) -> io::Result<Vec<(String, Rule)>> {
     Ok(listed.iter().filter_map(rule).collect())
 }
 
-/// The rules that masquerade, if all rules are those that we write.
-fn masquerading(rules: &[(String, Rule)]) -> Option<Vec<trimtab_domain::masquerade::Masquerading>> {
-    let of = |name: &str| rules.iter().filter(|(chain, _)| chain == name).map(|(_, rule)| *rule).collect::<Vec<_>>();
+/// What the rules do, but for the sets, and whether they ask for sources; `None` if not all rules are those that we write.
+fn understood(rules: &[(String, Rule)]) -> Option<(Native, bool)> {
+    let of = |name: &str| rules.iter().filter(|(chain, _)| chain == name).map(|(_, rule)| rule).collect::<Vec<_>>();
     let (base, masq) = (of(BASE), of(MASQ));
+    if base != [&Rule::Jump] || base.len() + masq.len() != rules.len() {
+        return None;
+    }
     let (first, rest) = masq.split_first()?;
-    let ours = base == [Rule::Jump] && *first == Rule::Exempt && base.len() + masq.len() == rules.len();
-    let masquerade = rest.iter().map(|rule| match rule {
-        Rule::Masquerade(rule) => Some(*rule),
-        _ => None,
-    });
-    masquerade.collect::<Option<Vec<_>>>().filter(|_| ours)
+    if **first != Rule::Exempt {
+        return None;
+    }
+    let mut native = Native::default();
+    let mut rest = rest.iter().peekable();
+    while let Some(Rule::Except(exception)) = rest.next_if(|rule| matches!(rule, Rule::Except(_))) {
+        native.exceptions.push(exception.clone());
+    }
+    let by_source = rest.next_if(|rule| ***rule == Rule::NotFrom).is_some();
+    for rule in rest {
+        let Rule::Masquerade(rule, pool) = rule else { return None };
+        if !native.masquerade.is_empty() && native.pool != *pool {
+            return None;
+        }
+        native.pool = *pool;
+        native.masquerade.push(*rule);
+    }
+    Some((native, by_source))
 }
 
 /// The ranges of the set, joined; `None` if its elements make none.
-fn read_ranges(family: Family) -> io::Result<Option<Vec<AddressRange>>> {
+fn read_ranges(family: Family, set: &str) -> io::Result<Option<Vec<AddressRange>>> {
     let mut bounds = Vec::new();
-    for list in dump(GET_ELEMENTS, family_number(family), &named(LIST_SET, SET))? {
+    for list in dump(GET_ELEMENTS, family_number(family), &named(LIST_SET, set))? {
         let Some(elements) = Received(&list).nested(LIST_ELEMENTS) else { continue };
         for (_, element) in elements.each() {
             let element = Received(element);
