@@ -9,7 +9,7 @@ pub fn pages(mut program: Command) -> Vec<(String, Vec<u8>)> {
     // Global flags reach the commands only now.
     program.build();
     let mut commands = Vec::new();
-    collect(program.get_name().to_owned(), &program, &mut commands);
+    collect(program.get_name(), &program, &mut commands);
     let page = |(name, command): (String, Command)| {
         let mut page = Vec::new();
         // Writing into memory cannot fail.
@@ -20,10 +20,10 @@ pub fn pages(mut program: Command) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The command and those below it, each under its whole name.
-fn collect(name: String, command: &Command, found: &mut Vec<(String, Command)>) {
-    found.push((name.clone(), command.clone()));
+fn collect(name: &str, command: &Command, found: &mut Vec<(String, Command)>) {
+    found.push((name.to_owned(), command.clone()));
     for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
-        collect(format!("{name}-{}", below.get_name()), below, found);
+        collect(&format!("{name}-{}", below.get_name()), below, found);
     }
 }
 
