@@ -28,11 +28,23 @@ quietly() {
   }
 }
 
-# Where this machine gets Debian from.
-# shellcheck disable=SC2016  # apt fills in the names
+# Where this machine gets Debian from. A machine whose lists were cleared is asked with lists of our own.
 mirror() {
-  apt-get indextargets --format '$(LABEL)|$(REPO_URI)|$(COMPONENT)' 'Created-By: Packages' |
-    awk -F '|' '$1 != "Debian-Security" && $2 !~ /security/ && $3 == "main" { print $2; exit }'
+  local lists=$cache/system-lists from
+  from=$(known_mirror)
+  if [ -z "$from" ]; then
+    mkdir -p "$lists/partial"
+    quietly apt-get -q -o Dir::State::lists="$lists" -o APT::Sandbox::User=root -o Acquire::Languages=none update
+    from=$(known_mirror -o Dir::State::lists="$lists")
+    rm -rf "$lists"
+  fi
+  echo "$from"
+}
+
+# shellcheck disable=SC2016  # apt fills in the names
+known_mirror() {
+  apt-get "$@" indextargets --format '$(LABEL)|$(REPO_URI)|$(COMPONENT)' 'Created-By: Packages' |
+    awk -F '|' '$1 != "Debian-Security" && $2 !~ /security/ && $3 == "main" && !found++ { print $2 }'
 }
 
 source_line() {

@@ -119,9 +119,11 @@ impl CriRuntime {
     }
 
     /// The created ones are asked for first: one that is started meanwhile is then listed twice rather than not at all.
-    /// What belongs to no listed sandbox is being stopped.
+    /// A runtime that was restarted under load does not know how it goes with some that run, and they must not be taken
+    /// for over. What belongs to no listed sandbox is being stopped.
     async fn listing(&self) -> Result<RuntimeListing, CallError> {
         let mut containers = self.list_containers(ContainerState::ContainerCreated).await?;
+        containers.extend(self.list_containers(ContainerState::ContainerUnknown).await?);
         let running = self.list_containers(ContainerState::ContainerRunning).await?;
         let started: BTreeSet<&ContainerId> = running.iter().map(|container| &container.id).collect();
         containers.retain(|created| !started.contains(&created.id));

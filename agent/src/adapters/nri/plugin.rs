@@ -14,7 +14,7 @@ use super::caller::{Caller, Outgoing};
 use super::convert;
 use super::mux::PLUGIN_CONNECTION;
 use super::requests::{self, Asked};
-use super::session::{Arrived, Live, Shared};
+use super::session::{Arrived, Live, SessionEnd, Shared};
 use super::ttrpc::{self, RawMessage, code};
 use super::version;
 use crate::ports::admission::RuntimePeer;
@@ -40,8 +40,13 @@ impl Plugin {
         Self { shared, caller, peer: None, synchronized, synchronized_bytes: 0 }
     }
 
-    /// Answers one request after the other until no more can come, or no answer can leave.
-    pub(super) async fn answer_all(mut self, mut arrived: mpsc::Receiver<Arrived>, out: mpsc::Sender<Outgoing>) {
+    /// Answers one request after the other until no more can come, or no answer can leave. A runtime that hears of a
+    /// failed synchronisation asks nothing from then on and leaves the connection open, so it is ended from here.
+    pub(super) async fn answer_all(
+        mut self,
+        mut arrived: mpsc::Receiver<Arrived>,
+        out: mpsc::Sender<Outgoing>,
+    ) -> SessionEnd {
         while let Some(Arrived { message, at }) = arrived.recv().await {
             let stream = message.stream;
             let (method, answer) = self.answer(message, at).await;
@@ -52,6 +57,7 @@ impl Plugin {
                 Err(_) => NriResult::Failed,
             };
             self.shared.stats.record_answer(method, result, at.elapsed());
+            let over = method == NriMethod::Synchronize && answer.is_err();
             let message = match answer {
                 Ok(payload) => ttrpc::success(stream, payload),
                 Err(failure) => {
@@ -60,9 +66,13 @@ impl Plugin {
                 }
             };
             if out.send(Outgoing { connection: PLUGIN_CONNECTION, message }).await.is_err() {
-                return;
+                break;
+            }
+            if over {
+                return SessionEnd::NotSynchronized;
             }
         }
+        SessionEnd::Closed
     }
 
     async fn answer(&mut self, message: RawMessage, at: Instant) -> (NriMethod, Answer) {
@@ -86,7 +96,11 @@ impl Plugin {
                 Ok(Vec::new())
             }
             Ok(Asked::Configure(configure)) => Ok(self.configure(&configure)),
-            Ok(Asked::Synchronize(chunk)) => self.synchronize(chunk, request.payload.len(), deadline).await,
+            Ok(Asked::Synchronize(chunk)) => {
+                // No container waits for this one, so it may take what the runtime grants.
+                let deadline = at + limit(self.shared.answer_limit * 3, request.timeout_nano);
+                self.synchronize(chunk, request.payload.len(), deadline).await
+            }
             Ok(Asked::Call(call)) => self.shared.answers.answer(*call, deadline).await,
         };
         (method, answer)

@@ -79,6 +79,8 @@ pub(super) enum SessionEnd {
     Message(#[from] OversizedMessage),
     #[error("cannot register")]
     Registration(#[from] CallError),
+    #[error("the container runtime could not be told in time what is to be changed")]
+    NotSynchronized,
 }
 
 /// A request and when it came.
@@ -103,13 +105,13 @@ pub(super) async fn run(stream: UnixStream, shared: &Shared, cancel: &Cancellati
         // The runtime may ask before it answers, so it is read and answered from the start.
         Err(error) = &mut registering => error.into(),
         error = &mut writing => SessionEnd::Io { op: "write to", source: error },
-        // Ends before the others only if no answer can leave any more.
-        () = &mut answering => SessionEnd::Closed,
+        // Ends before the others if no answer can leave any more, or nothing will be asked.
+        end = &mut answering => end,
     };
     if matches!(end, SessionEnd::Cancelled) {
         // What is not answered and written by then is decided by the end of the connection.
         let last = async {
-            tokio::select! { () = &mut answering => true, _ = &mut writing => false }
+            tokio::select! { _ = &mut answering => true, _ = &mut writing => false }
         };
         if let Ok(true) = tokio::time::timeout(LAST_ANSWERS, last).await {
             drop(tokio::time::timeout(LAST_BYTES, &mut writing).await);

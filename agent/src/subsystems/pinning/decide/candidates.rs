@@ -10,8 +10,9 @@ use trimtab_domain::roster::pod::{KnownContainer, KnownPod};
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::workload::{Container, ContainerKind, Pod, QosClass, ResourceName, Resources};
 
-use crate::subsystems::pinning::desk::{DeskView, Place};
+use crate::subsystems::pinning::desk::Place;
 use crate::subsystems::pinning::facts::Observed;
+use crate::subsystems::pinning::placement_record;
 
 /// A pod that may be entitled to something.
 pub(super) struct Candidate<'a> {
@@ -52,7 +53,7 @@ pub(super) fn candidates<'a>(
     let cgroups: BTreeMap<&str, &ContainerCgroup> =
         pods.flat_map(|pod| &pod.containers).map(|container| (container.cpuset.path.as_str(), container)).collect();
     let candidates = observed.joined.pods.iter().filter(|pod| is_candidate(spec, pod)).map(|known| {
-        let mut candidate = candidate(known, &cgroups, &observed.desk);
+        let mut candidate = candidate(known, &cgroups, observed);
         if known.qos.exact() == Some(&QosClass::Guaranteed) {
             findings.extend(candidate.members.iter().filter_map(|member| unknown_request(&candidate, member)));
         }
@@ -71,12 +72,22 @@ fn is_candidate(spec: &ResourceManagersSpec, pod: &KnownPod) -> bool {
     pod.sandboxed.is_none() && (guaranteed || annotated())
 }
 
-fn candidate<'a>(known: &'a KnownPod, cgroups: &BTreeMap<&str, &'a ContainerCgroup>, desk: &DeskView) -> Candidate<'a> {
+fn candidate<'a>(
+    known: &'a KnownPod,
+    cgroups: &BTreeMap<&str, &'a ContainerCgroup>,
+    observed: &Observed,
+) -> Candidate<'a> {
     let mut members: Vec<Member<'_>> = Vec::new();
+    let desk = &observed.desk;
     // A cgroup that a runtime does not name, which announces or names others, is nobody's yet: that of a sandbox on its
-    // way, say, whose limits are still the kernel's.
+    // way, say, whose limits are still the kernel's. One that has been given something is somebody's: a runtime that was
+    // restarted under load forgets containers that run.
     let all_are_named = desk.connected || !desk.roster.is_empty();
-    for container in known.containers.iter().filter(|container| !all_are_named || !container.name.is_empty()) {
+    let given = |path: &String| observed.records.contains_key(&placement_record::object(path));
+    let somebodys = |container: &&KnownContainer| {
+        !all_are_named || !container.name.is_empty() || container.cgroup.as_ref().is_some_and(given)
+    };
+    for container in known.containers.iter().filter(somebodys) {
         let cgroup = container.cgroup.as_deref().and_then(|path| cgroups.get(path).copied());
         // Of several with one name the last one counts, and one that runs counts more: the others are on their way out.
         if cgroup.is_none() && members.iter().any(|other| other.known.key() == container.key()) {
