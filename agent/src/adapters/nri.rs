@@ -10,6 +10,7 @@ mod handle;
 pub mod mux;
 mod pace;
 mod plugin;
+mod registration_book;
 mod requests;
 mod session;
 mod socket_watch;
@@ -29,6 +30,7 @@ use tracing::{debug, info, warn};
 use self::answers::Answers;
 pub use self::handle::{NriHandle, UpdateError};
 use self::pace::{Pauses, Registrations, wait_for_terminations};
+pub use self::registration_book::RegistrationBook;
 use self::session::{SessionEnd, Shared};
 use self::socket_watch::SocketWatch;
 use crate::ports::admission::{Admission, Terminations};
@@ -54,6 +56,7 @@ pub struct Nri {
     socket: PathBuf,
     terminations: Arc<dyn Terminations>,
     shared: Shared,
+    book: Option<RegistrationBook>,
 }
 
 impl Nri {
@@ -65,13 +68,20 @@ impl Nri {
         let NriPorts { admission, terminations, stats } = ports;
         let answers = Answers::start(admission, Arc::clone(&stats))?;
         let shared = Shared { answers, stats, answer_limit: ANSWER_LIMIT, live: watch::Sender::new(None) };
-        Ok(Self { socket: socket.to_owned(), terminations, shared })
+        Ok(Self { socket: socket.to_owned(), terminations, shared, book: None })
     }
 
     /// Another limit than [`ANSWER_LIMIT`].
     #[must_use]
     pub fn with_answer_limit(mut self, limit: Duration) -> Self {
         self.shared.answer_limit = limit;
+        self
+    }
+
+    /// Counts the registrations of the agents before this one, too.
+    #[must_use]
+    pub fn with_book(mut self, book: RegistrationBook) -> Self {
+        self.book = Some(book);
         self
     }
 
@@ -82,8 +92,8 @@ impl Nri {
     }
 
     /// Registers and answers, again and again, until cancelled.
-    pub async fn run(self, cancel: CancellationToken) {
-        let mut registrations = Registrations::default();
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut registrations = Registrations::resume(self.book.take());
         let mut pauses = Pauses::default();
         // One line for each time that the runtime is away, not one for each attempt.
         let mut told_away = false;

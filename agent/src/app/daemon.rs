@@ -15,10 +15,12 @@ use tracing::{error, info, warn};
 use super::node;
 use super::nri::NriThread;
 use crate::adapters::drift::KernelEvents;
+use crate::adapters::host_fs::HostFs;
 use crate::adapters::ledger::DiskLedger;
 use crate::adapters::links::LinkChanges;
 use crate::adapters::nat_writers::NatWriters;
 use crate::adapters::nftables::Changes;
+use crate::adapters::nri::RegistrationBook;
 use crate::adapters::profile_file::{self, LoadedProfile};
 use crate::adapters::uevents::HardwareChanges;
 use crate::cli::exit;
@@ -59,7 +61,9 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
         NriSocket::Path(socket) => {
             let socket = args.node.host_root.join(socket.strip_prefix("/").unwrap_or(socket));
             let (stats, spec) = (metrics.nri(), spec.subscribe());
-            let thread = NriThread { socket, desk: node.desk, runtime: node.answered_runtime, stats, spec };
+            let files = Arc::new(HostFs::new(&args.node.host_root)?);
+            let book = RegistrationBook::new(files, "/run/trimtab/nri-registrations");
+            let thread = NriThread { socket, book, desk: node.desk, runtime: node.answered_runtime, stats, spec };
             Some(thread.start(cancel.clone())?)
         }
     };

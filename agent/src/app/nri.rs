@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::adapters::nri::{Nri, NriPorts};
+use crate::adapters::nri::{Nri, NriPorts, RegistrationBook};
 use crate::ports::admission::Terminations;
 use crate::ports::nri_stats::NriStats;
 use crate::ports::runtime::ContainerRuntime;
@@ -26,6 +26,8 @@ use crate::subsystems::pinning::desk::Desk;
 pub(super) struct NriThread {
     /// The runtime's socket.
     pub(super) socket: PathBuf,
+    /// Where registrations are remembered over restarts.
+    pub(super) book: RegistrationBook,
     /// Answers.
     pub(super) desk: Arc<Desk>,
     /// Asked what is being stopped; the thread's own, because its connection lives there.
@@ -40,10 +42,10 @@ impl NriThread {
     /// Starts the thread. It registers with the runtime as soon as there is something to answer by: a profile that asks
     /// for pinning, and a pass that has seen what runs.
     pub(super) fn start(self, cancel: CancellationToken) -> anyhow::Result<Running> {
-        let Self { socket, desk, runtime, stats, mut spec } = self;
+        let Self { socket, book, desk, runtime, stats, mut spec } = self;
         let terminations = Arc::new(Asked(runtime));
         let ports = NriPorts { admission: Arc::<Desk>::clone(&desk), terminations, stats };
-        let nri = Nri::new(&socket, ports).context("cannot start the thread of the answers over NRI")?;
+        let nri = Nri::new(&socket, ports).context("cannot start the thread of the answers over NRI")?.with_book(book);
         let built = Builder::new_current_thread().enable_all().build().context("cannot start the runtime of NRI")?;
         let (ending, ended) = mpsc::channel::<()>();
         let run = move || {

@@ -3,6 +3,7 @@
 //!
 //! The addresses are those of the recorded packets (tests/vectors, `ipmasq-packets`).
 #![allow(dead_code, reason = "shared by two test binaries, each of which uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
 use std::io;
@@ -10,12 +11,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
+use tokio::time::Instant;
 
 /// Where every host answers.
 pub(crate) const PORT: u16 = 7777;

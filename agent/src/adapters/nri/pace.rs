@@ -2,16 +2,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::registration_book::RegistrationBook;
 use crate::ports::admission::Terminations;
 use crate::ports::nri_stats::{NriStats, RegistrationWait};
 
-/// Registrations within [`WINDOW`], besides the first one of the process.
+/// Registrations within [`WINDOW`], besides the first of all.
 const MOST: usize = 3;
 const WINDOW: Duration = Duration::from_secs(600);
 /// A container that ends within this time is not waited for.
@@ -25,13 +26,27 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Registrations that were made.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Registrations {
+    book: Option<RegistrationBook>,
     first_made: bool,
     recent: VecDeque<Instant>,
 }
 
 impl Registrations {
+    /// Goes on where the agent before this one ended, as far as its book tells.
+    pub(super) fn resume(book: Option<RegistrationBook>) -> Self {
+        let now = Instant::now();
+        let ages = book.as_ref().map(|book| book.ages(SystemTime::now())).unwrap_or_default();
+        let known = ages.into_iter().filter(|age| *age < WINDOW).filter_map(|age| now.checked_sub(age));
+        let mut recent: VecDeque<Instant> = known.collect();
+        let first_made = !recent.is_empty();
+        while recent.len() > MOST {
+            recent.pop_front();
+        }
+        Self { book, first_made, recent }
+    }
+
     /// When the next one may be made.
     pub(super) fn next_at(&self, now: Instant) -> Instant {
         match self.recent.front() {
@@ -42,10 +57,14 @@ impl Registrations {
 
     /// One is being made.
     pub(super) fn record(&mut self, now: Instant) {
-        if !std::mem::replace(&mut self.first_made, true) {
-            return;
+        let counts = std::mem::replace(&mut self.first_made, true);
+        if let Some(book) = &self.book {
+            let ages = self.recent.iter().map(|made| now.saturating_duration_since(*made));
+            book.keep(SystemTime::now(), ages.chain([Duration::ZERO]));
         }
-        self.recent.push_back(now);
+        if counts {
+            self.recent.push_back(now);
+        }
         if self.recent.len() > MOST {
             self.recent.pop_front();
         }

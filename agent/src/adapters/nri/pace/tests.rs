@@ -1,9 +1,12 @@
 //! Registrations are few, waits are bounded; time is paused.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::pin::Pin;
 use std::sync::Mutex;
 
 use super::*;
+use crate::adapters::host_fs::HostFs;
+use crate::ports::HostFiles;
 
 struct Stopping(Mutex<VecDeque<Option<Duration>>>, Option<Duration>);
 
@@ -27,6 +30,29 @@ async fn first_registration_is_free_and_then_three_within_ten_minutes() {
         tokio::time::advance(Duration::from_secs(10)).await;
     }
     assert_eq!(made, [0, 10, 20, 30, 610, 620, 630, 1210, 1220]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_agent_counts_the_registrations_of_the_one_before() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("run")).unwrap();
+    let files: Arc<dyn HostFiles> = Arc::new(HostFs::new(root.path()).unwrap());
+    let book = || Some(RegistrationBook::new(Arc::clone(&files), "/run/registrations"));
+    // The clock of the process may be younger than the registrations.
+    tokio::time::advance(2 * WINDOW).await;
+    for made in 0..MOST {
+        let mut registrations = Registrations::resume(book());
+        assert_eq!(registrations.next_at(Instant::now()), Instant::now(), "after {made}");
+        registrations.record(Instant::now());
+    }
+    let wait = Registrations::resume(book()).next_at(Instant::now()) - Instant::now();
+    assert!(wait > WINDOW - Duration::from_secs(60) && wait <= WINDOW, "{wait:?}");
+
+    for damaged in ["", "rubbish\n-5\n", "99999999999\n99999999999\n99999999999\n", "1\n2\n3\n4\n"] {
+        files.replace("/run/registrations".as_ref(), damaged).unwrap();
+        let registrations = Registrations::resume(book());
+        assert_eq!(registrations.next_at(Instant::now()), Instant::now(), "{damaged:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
