@@ -146,7 +146,34 @@ fn report(name: &str, mut times: Vec<Duration>) {
 }
 
 fn main() {
-    let ports = PinningPorts {
+    for (policy, memory) in [("none", false), ("restricted", false), ("restricted", true)] {
+        println!("topology policy {policy}, memory {}:", if memory { "Static" } else { "None" });
+        measure(&settings(policy, memory));
+    }
+}
+
+fn settings(policy: &str, memory: bool) -> Option<ResourceManagersSpec> {
+    let mut spec = ResourceManagersSpec {
+        cpu_manager_policy: "static".into(),
+        reserved_system_cpus: "0-1".into(),
+        topology_manager_policy: policy.into(),
+        ..ResourceManagersSpec::default()
+    };
+    if memory {
+        spec.memory_manager_policy = "Static".into();
+        spec.system_reserved.insert("memory".into(), "924Mi".into());
+        let limits = BTreeMap::from([("memory".to_owned(), "1Gi".to_owned())]);
+        spec.reserved_memory = vec![trimtab_domain::spec::resource_managers::ReservedMemory { numa_node: 0, limits }];
+    }
+    Some(spec)
+}
+
+/// A desk that a first pass has informed, in front of 1,000 containers on the shared CPUs.
+fn busy_node(
+    spec: &Option<ResourceManagersSpec>,
+    runtime: &tokio::runtime::Runtime,
+) -> (Pinning, Arc<trimtab::subsystems::pinning::desk::Desk>) {
+    let (agent, _view) = Pinning::new(PinningPorts {
         tree: Arc::new(Bare),
         machine: Arc::new(Bare),
         kubelet: Arc::new(Bare),
@@ -155,62 +182,48 @@ fn main() {
         threads: Arc::new(Bare),
         runtime: None,
         units: None,
-    };
-    for (policy, memory) in [("none", false), ("restricted", false), ("restricted", true)] {
-        let mut spec = ResourceManagersSpec {
-            cpu_manager_policy: "static".into(),
-            reserved_system_cpus: "0-1".into(),
-            topology_manager_policy: policy.into(),
-            ..ResourceManagersSpec::default()
-        };
-        if memory {
-            spec.memory_manager_policy = "Static".into();
-            spec.system_reserved.insert("memory".into(), "924Mi".into());
-            let limits = BTreeMap::from([("memory".to_owned(), "1Gi".to_owned())]);
-            spec.reserved_memory =
-                vec![trimtab_domain::spec::resource_managers::ReservedMemory { numa_node: 0, limits }];
-        }
-        let spec = Some(spec);
-        let (agent, _view) = Pinning::new(ports.clone());
-        let desk = agent.desk();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(agent.observe(&spec)).unwrap();
-        desk.connected(&RuntimePeer {
-            name: "containerd".into(),
-            version: "2.1".into(),
-            nri: None,
-            safe_unsolicited_updates: false,
-        });
-        for number in 0..1000 {
-            let pod = sandbox(number, "burstable-");
-            desk.event(Lifecycle::SandboxStarted, &pod, None);
-            desk.create(&pod, &container(number, &pod, 100, false)).unwrap();
-        }
-        let (mut exclusive, mut shared, mut views) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..40_u32 {
-            for number in 0..60 {
-                let number = 1000 + round * 60 + number;
-                let is_exclusive = number % 2 == 0;
-                let pod = sandbox(number, if is_exclusive { "" } else { "burstable-" });
-                desk.event(Lifecycle::SandboxStarted, &pod, None);
-                let made = container(number, &pod, if is_exclusive { 4000 } else { 100 }, is_exclusive);
-                let start = Instant::now();
-                desk.create(&pod, &made).unwrap();
-                if is_exclusive { exclusive.push(start.elapsed()) } else { shared.push(start.elapsed()) }
-            }
-            let start = Instant::now();
-            std::hint::black_box(desk.view());
-            views.push(start.elapsed());
-            runtime.block_on(agent.observe(&spec)).unwrap();
-            for number in 0..60 {
-                let number = 1000 + round * 60 + number;
-                let pod = sandbox(number, if number % 2 == 0 { "" } else { "burstable-" });
-                desk.event(Lifecycle::SandboxRemoved, &Sandbox { ready: false, ..pod }, None);
-            }
-        }
-        println!("topology policy {policy}, memory {}:", if memory { "Static" } else { "None" });
-        report("  create with 4 exclusive CPUs, up to 1000 others narrowed", exclusive);
-        report("  create on the shared CPUs", shared);
-        report("  what a pass takes along (the lock is held)", views);
+    });
+    let desk = agent.desk();
+    runtime.block_on(agent.observe(spec)).unwrap();
+    desk.connected(&RuntimePeer {
+        name: "containerd".into(),
+        version: "2.1".into(),
+        nri: None,
+        safe_unsolicited_updates: false,
+    });
+    for number in 0..1000 {
+        let pod = sandbox(number, "burstable-");
+        desk.event(Lifecycle::SandboxStarted, &pod, None);
+        desk.create(&pod, &container(number, &pod, 100, false)).unwrap();
     }
+    (agent, desk)
+}
+
+fn measure(spec: &Option<ResourceManagersSpec>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (agent, desk) = busy_node(spec, &runtime);
+    let (mut exclusive, mut shared, mut views) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..40_u32 {
+        let numbers = 1000 + round * 60..1060 + round * 60;
+        for number in numbers.clone() {
+            let is_exclusive = number % 2 == 0;
+            let pod = sandbox(number, if is_exclusive { "" } else { "burstable-" });
+            desk.event(Lifecycle::SandboxStarted, &pod, None);
+            let made = container(number, &pod, if is_exclusive { 4000 } else { 100 }, is_exclusive);
+            let start = Instant::now();
+            desk.create(&pod, &made).unwrap();
+            if is_exclusive { exclusive.push(start.elapsed()) } else { shared.push(start.elapsed()) }
+        }
+        let start = Instant::now();
+        std::hint::black_box(desk.view());
+        views.push(start.elapsed());
+        runtime.block_on(agent.observe(spec)).unwrap();
+        for number in numbers {
+            let pod = sandbox(number, if number % 2 == 0 { "" } else { "burstable-" });
+            desk.event(Lifecycle::SandboxRemoved, &Sandbox { ready: false, ..pod }, None);
+        }
+    }
+    report("  create with 4 exclusive CPUs, up to 1000 others narrowed", exclusive);
+    report("  create on the shared CPUs", shared);
+    report("  what a pass takes along (the lock is held)", views);
 }

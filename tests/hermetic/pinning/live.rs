@@ -170,8 +170,8 @@ impl Play {
         let mut now = Owned::new();
         for (pod, name, made) in self.runtime.living() {
             let key = (pod.sandbox.uid.0.clone(), name.to_owned());
-            let shown = view.pods.iter().flat_map(|pod| &pod.containers);
-            let shown = shown.filter(|container| container.id == made.container.id).last();
+            let mut shown = view.pods.iter().flat_map(|pod| &pod.containers);
+            let shown = shown.find(|container| container.id == made.container.id);
             let Some(shown) = shown else { panic!("{key:?} is not shown") };
             let cpus: CpuSet = shown.exclusive_cpus.iter().copied().collect();
             if cpus.is_empty() {
@@ -242,6 +242,7 @@ impl Play {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
     async fn happen(&mut self, event: Event) -> bool {
         let pods: Vec<String> = self.runtime.pods.keys().cloned().collect();
         match event {
