@@ -107,7 +107,7 @@ pub(crate) fn in_pid_namespace(name: &str, test: impl FnOnce()) {
     let cgroup = format!("trimtab-test-{}-{}", std::process::id(), name.replace(':', "-"));
     let mut child = Command::new("unshare");
     child.args(unshare).arg(std::env::current_exe().unwrap());
-    child.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CGROUP, &cgroup);
+    child.args(["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1"]).env(CGROUP, &cgroup);
     let output = child.output().unwrap();
     remove_cgroups(Path::new("/sys/fs/cgroup"), &cgroup);
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
