@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use trimtab_domain::masquerade::{Backend, Connected, Family, Native, NativeView, TableId};
+use trimtab_domain::masquerade::{Backend, Connected, Family, Native, NativeView, Network, TableId};
 use trimtab_domain::plan::Cause;
 use trimtab_domain::record::{LedgerChange, Record};
 
@@ -175,6 +175,11 @@ pub trait NatTable: Send + Sync + 'static {
     /// The networks that this network namespace is connected to; empty where they cannot be told.
     fn connected(&self) -> Vec<Connected> {
         Vec::new()
+    }
+
+    /// Whether the rules that are written here are the node's.
+    fn network(&self) -> Network {
+        Network::OfNode
     }
 
     /// The version of the table's tool if it cannot choose ports at random (before 1.6.2); `None`: it can, or it cannot

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trimtab::reconcile::Subsystem;
 use trimtab::subsystems::masquerade::Masquerade;
-use trimtab_domain::masquerade::{Backend, Family, TableId};
+use trimtab_domain::masquerade::{Backend, Family, Network, TableId};
 use trimtab_domain::plan::{Cause, Severity};
 use trimtab_domain::record::{Original, Record};
 use trimtab_domain::spec::ip_masq::ClusterNetworks;
@@ -325,6 +325,36 @@ async fn what_cannot_be_done_is_refused_and_changes_nothing() {
         assert!(refusal.detail.contains(detail), "{name}: {}", refusal.detail);
         assert_eq!(node.nat.print(V4), before, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_network_that_is_not_the_nodes_is_told_and_in_a_container_nothing_is_done_there() {
+    let node = Node::new(Backend::Nft);
+    node.converge(&spec(ip_masq())).await;
+    assert!(dry_run(&node.subsystem, &spec(ip_masq())).await.findings.is_empty());
+    let (records, empty) = (node.ledger.snapshot(), ":IP-MASQ-AGENT - [0:0]");
+    node.load(V4, &[empty]);
+
+    // The same agent in a pod that has lost hostNetwork; nor does a rollback there forget what the node still has.
+    node.nat.network(Network::OfContainer);
+    let reads_and_writes = node.nat.counts();
+    for (spec, findings) in [(spec(ip_masq()), 1), (NodeSpec::default(), 0)] {
+        let pass = node.pass(&spec).await;
+        assert!(pass.plan.is_empty() && pass.failures.is_empty(), "{:?}", texts(&pass.plan));
+        assert_eq!(pass.plan.findings.len(), findings, "{:?}", pass.plan.findings);
+        let causes: Vec<_> = pass.plan.refusals.iter().map(|refusal| refusal.cause).collect();
+        assert_eq!(causes, [Cause::NotPermitted; 2], "one per family");
+        assert!(pass.plan.refusals[0].detail.contains("set hostNetwork: true"));
+    }
+    assert_eq!((node.nat.counts(), node.ledger.snapshot()), (reads_and_writes, records));
+
+    // Who puts it into another network himself may have his reasons.
+    node.nat.network(Network::Apart);
+    node.converge(&spec(ip_masq())).await;
+    assert_eq!(node.rules(V4, "IP-MASQ-AGENT").len(), 10);
+    let found = dry_run(&node.subsystem, &spec(ip_masq())).await.findings;
+    let [finding] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((finding.code, finding.severity), ("masquerade-other-network", Severity::Warning));
 }
 
 #[tokio::test]

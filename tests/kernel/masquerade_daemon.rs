@@ -117,6 +117,31 @@ fn at_the_end_the_rules_go_if_the_profile_says_so() {
     );
 }
 
+#[test]
+fn another_network_than_the_nodes_is_noticed() {
+    on_a_node(
+        |_| String::new(),
+        |node| {
+            let (told, refused) = ("masquerade-other-network", "hostNetwork: true");
+            let rows: [(&str, &[&str], bool, bool); 3] = [
+                ("the node's", &[], false, false),
+                ("put elsewhere by somebody", &["--net"], true, false),
+                ("a pod's", &["--net", "--pid", "--fork", "--kill-child", "--mount-proc"], true, true),
+            ];
+            for (name, namespaces, finds, refuses) in rows {
+                let mut command = Command::new("unshare");
+                command.args(namespaces).arg(env!("CARGO_BIN_EXE_trimtab"));
+                node.arguments(&mut command, "plan", &[]);
+                let output = command.output().unwrap();
+                let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+                assert_eq!(text.contains(told), finds, "{name}: {text}");
+                assert_eq!(text.contains(refused), finds && refuses, "{name}: {text}");
+                assert_eq!(text.contains("ipv4/nft/IP-MASQ-AGENT: absent -> "), !refuses, "{name}: {text}");
+            }
+        },
+    );
+}
+
 /// The layout of a mounted ConfigMap: a dated folder behind `..data`, swapped by rename.
 fn publish(folder: &Path, version: &str, files: &[(&str, &str)]) {
     let dated = folder.join(format!("..{version}"));

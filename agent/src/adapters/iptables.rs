@@ -4,12 +4,14 @@
 
 mod backend;
 mod native;
+mod network;
 mod tools;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
-use trimtab_domain::masquerade::{Backend, Connected, Family, Native, TableId};
+use trimtab_domain::masquerade::{Backend, Connected, Family, Native, Network, TableId};
 use trimtab_domain::plan::Cause;
 
 use crate::adapters::nat_writers::NatWriters;
@@ -33,6 +35,7 @@ pub struct Iptables {
     tools: Tools,
     detection: Mutex<Detection>,
     writers: Option<Arc<NatWriters>>,
+    host_root: Option<PathBuf>,
 }
 
 impl Iptables {
@@ -40,13 +43,19 @@ impl Iptables {
     /// every known distribution and image.
     #[must_use]
     pub fn new(search_path: &str) -> Self {
-        Self { tools: Tools::new(search_path), detection: Mutex::default(), writers: None }
+        Self { tools: Tools::new(search_path), detection: Mutex::default(), writers: None, host_root: None }
     }
 
     /// The same, knowing who else writes.
     #[must_use]
     pub fn beside(self, writers: Arc<NatWriters>) -> Self {
         Self { writers: Some(writers), ..self }
+    }
+
+    /// The same, for the node whose `/` is here: rules in the network of a container are not its rules.
+    #[must_use]
+    pub fn of_host(self, root: &Path) -> Self {
+        Self { host_root: Some(root.to_owned()), ..self }
     }
 }
 
@@ -65,6 +74,10 @@ impl NatTable for Iptables {
 
     fn connected(&self) -> Vec<Connected> {
         backend::connected()
+    }
+
+    fn network(&self) -> Network {
+        self.host_root.as_deref().map(network::network).unwrap_or_default()
     }
 
     async fn too_old_for_random(&self, table: TableId) -> Option<String> {

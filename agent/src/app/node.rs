@@ -71,7 +71,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let runtimes = Arc::new(RuntimeFiles::new(Arc::clone(&host), Arc::clone(&processes)));
     let machine: Arc<dyn MachineSource> = Arc::new(SysfsTopology::new(Arc::clone(&host)));
     let nat_writers = Arc::new(NatWriters::new(Arc::clone(&host), Arc::clone(&processes)));
-    let nat = Arc::new(Iptables::new(SEARCH_PATH).beside(Arc::clone(&nat_writers)));
+    let nat = Arc::new(Iptables::new(SEARCH_PATH).beside(Arc::clone(&nat_writers)).of_host(&args.host_root));
     let units: Arc<dyn Units> = Arc::new(Systemd::new(&args.host_root));
     let answered_runtime = runtime(args, &kubelet, Arc::<RuntimeFiles>::clone(&runtimes));
     let runtime = runtime(args, &kubelet, Arc::<RuntimeFiles>::clone(&runtimes));

@@ -50,7 +50,7 @@ const FIELDS: [&str; 17] = [
 /// - `randomFully`: random source ports, default true;
 /// - `toPorts`: source ports such as `1024-2047,4000`, default: the kernel chooses;
 /// - `compat`: `kubernetes-sigs` or `azure`: rules to the letter of that agent (no prefix is left out; with `azure` no
-///   random ports);
+///   random ports), and so not with `backend: nftables`;
 /// - `backend`: `auto` (default), `iptables-nft`, `iptables-legacy` or `nftables`;
 /// - `onExit`: `keep` (default) or `remove`: what becomes of the rules when the agent stops;
 /// - `configFile`, `configDir`: the configuration of kubernetes-sigs' or Azure's agent, read in place and followed; it
@@ -103,9 +103,14 @@ pub(super) fn read(section: &Cursor<'_>, problems: &mut Problems) -> Option<IpMa
     })
 }
 
-/// Azure's agent knows neither flag.
+/// To the letter means to iptables' letter, which a table in nftables cannot keep. Azure's agent knows neither flag.
 fn read_compat(section: &Object<'_>, problems: &mut Problems) -> Option<Compat> {
     let word = section.field("compat")?.choice(&["kubernetes-sigs", "azure"], problems)?;
+    if let Some(cursor) = section.field("backend").filter(|cursor| cursor.raw() == "nftables") {
+        let not_so = cursor.problem(format!("not with compat: {word}"));
+        let allowed = "auto, iptables-nft or iptables-legacy: that agent's rules are iptables rules";
+        problems.refuse(not_so.allowed(allowed).hint("leave compat out: nftables treats the same packets the same way"));
+    }
     if word != "azure" {
         return Some(Compat::KubernetesSigs);
     }

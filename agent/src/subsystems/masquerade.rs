@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use trimtab_domain::masquerade::{
-    Backend, Family, Nat, Observed, SavedTable, Step, TableId, TableView, decide, objects, tables_of_interest,
+    Backend, Family, Nat, Network, Observed, SavedTable, Step, TableId, TableView, decide, objects, tables_of_interest,
 };
 use trimtab_domain::plan::{Cause, Plan};
 use trimtab_domain::spec::ip_masq::{BackendWish, OnExit};
@@ -83,6 +83,20 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
             Some(BackendWish::Nftables) => (Backend::Native, "ipMasq.backend of the profile"),
         };
         BackendChoice { backend, reason: reason.to_owned() }
+    }
+
+    /// What another network shows says nothing about this node, not even that a chain of ours is gone.
+    async fn read_tables(
+        &self,
+        network: Network,
+        wanted: &BTreeMap<TableId, BTreeSet<String>>,
+    ) -> BTreeMap<TableId, Nat> {
+        if let Some((cause, detail)) = network.refusal() {
+            let refused = |table: &TableId| (*table, Nat::Unavailable { cause, detail: detail.clone() });
+            return wanted.keys().map(refused).collect();
+        }
+        let (v4, v6) = tokio::join!(self.read_family(Family::V4, wanted), self.read_family(Family::V6, wanted));
+        v4.into_iter().chain(v6).collect()
     }
 
     async fn read_family(&self, family: Family, tables: &BTreeMap<TableId, BTreeSet<String>>) -> Vec<(TableId, Nat)> {
@@ -161,13 +175,13 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
         let spec = wish.spec.as_ref();
         let choice = self.choose_backend(spec).await;
         let wanted = tables_of_interest(spec, choice.backend, &records);
-        let (v4, v6) = tokio::join!(self.read_family(Family::V4, &wanted), self.read_family(Family::V6, &wanted));
-        let tables: BTreeMap<TableId, Nat> = v4.into_iter().chain(v6).collect();
+        let network = self.nat.network();
+        let tables = self.read_tables(network, &wanted).await;
         let without_random = self.too_old_for_random(spec, &tables).await;
         let (backend, backend_reason) = (choice.backend, choice.reason);
         let (connected, other_agents) =
             if spec.is_some() { (self.nat.connected(), self.other_agents()) } else { Default::default() };
-        let nat = Observed { backend, backend_reason, tables, records, other_agents, connected, without_random };
+        let nat = Observed { backend, backend_reason, tables, records, other_agents, connected, network, without_random };
         Ok(View { nat, wish })
     }
 

@@ -7,13 +7,14 @@
 //!   where needed, addresses ahead of matches;
 //! - a generation that counts changes (nft), or none as soon as there is a table (legacy);
 //! - changes of other programs, which the counts of our own reads and writes leave out;
+//! - an agent that is started in another network than the node's;
 //! - families that are missing, locked, or that change while they are being read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use trimtab::ports::{BackendChoice, NatError, NatTable, Saved};
-use trimtab_domain::masquerade::{Backend, Family, TableId};
+use trimtab_domain::masquerade::{Backend, Family, Network, TableId};
 use trimtab_domain::plan::Cause;
 
 /// Chains by name; `true` for built-in ones, which are printed with a policy.
@@ -33,6 +34,7 @@ struct Node {
     missing: Option<Family>,
     unreadable: Option<Family>,
     release: Option<String>,
+    network: Network,
     changes_during_save: Vec<(TableId, String)>,
     saves: usize,
     restores: usize,
@@ -48,6 +50,7 @@ impl FakeNat {
             missing: None,
             unreadable: None,
             release: None,
+            network: Network::OfNode,
             changes_during_save: Vec::new(),
             saves: 0,
             restores: 0,
@@ -94,6 +97,11 @@ impl FakeNat {
         self.node().release = release.map(str::to_owned);
     }
 
+    /// The agent is started in this network.
+    pub(crate) fn network(&self, network: Network) {
+        self.node().network = network;
+    }
+
     /// Another program changes the rules while the next read is under way, right after the text was made.
     pub(crate) fn change_during_save(&self, table: TableId, text: &str) {
         self.node().changes_during_save.push((table, text.to_owned()));
@@ -114,6 +122,10 @@ impl FakeNat {
 impl NatTable for FakeNat {
     async fn backend(&self) -> BackendChoice {
         BackendChoice { backend: self.node().backend, reason: "the test says so".into() }
+    }
+
+    fn network(&self) -> Network {
+        self.node().network
     }
 
     async fn too_old_for_random(&self, _: TableId) -> Option<String> {

@@ -40,6 +40,9 @@ impl Node {
             let none: Option<&str> = None;
             mount(Some(directory), &target, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).unwrap();
         }
+        // The first process of this node is one in its network, as on any node.
+        let (first, none) = (node.host().join("proc/1"), None::<&str>);
+        mount(Some("/proc/thread-self"), &first, none, MsFlags::MS_BIND, none).unwrap();
         run("ip", &["link", "set", "lo", "up"]);
         Some(node)
     }

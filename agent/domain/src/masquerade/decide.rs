@@ -12,7 +12,7 @@ use super::native::{NATIVE_TABLE, Native, NativeView};
 use super::policy::Policy;
 use super::preflight::{Connected, preflight};
 use super::view::{ChainView, TableView};
-use super::{Backend, Family, TableId, native_plan};
+use super::{Backend, Family, Network, TableId, native_plan};
 use crate::plan::{Cause, Finding, Plan, Refusal, Severity, Stage};
 use crate::record::{LedgerChange, Original, Record};
 use crate::spec::IpMasqSpec;
@@ -32,6 +32,8 @@ pub struct Observed {
     pub other_agents: Vec<String>,
     /// Networks that this node is connected to.
     pub connected: Vec<Connected>,
+    /// Whose network this is.
+    pub network: Network,
     /// Tables whose tool is too old to choose ports at random (iptables before 1.6.2), with its version.
     pub without_random: BTreeMap<TableId, String>,
 }
@@ -149,6 +151,7 @@ pub fn decide(desired: Option<&IpMasqSpec>, observed: &Observed) -> Plan<Step> {
     let mut steps: BTreeMap<Family, Vec<Step>> = BTreeMap::new();
     let mut wanted = BTreeSet::new();
     let mut not_had = BTreeSet::new();
+    plan.findings.extend(desired.and_then(|_| observed.network.finding()));
     plan.findings.extend(desired.iter().flat_map(|spec| preflight(spec, &observed.connected)));
     plan.findings.extend(desired.iter().flat_map(|_| observed.other_agents.iter().map(|line| other_agent_runs(line))));
     for (table, spec) in desired_tables(desired, observed.backend) {
