@@ -23,11 +23,12 @@ test: tools ## Run all tests: domain, hermetic, real kernel in namespaces, parit
 check: fmt clippy doc test deny manifests ## What CI runs
 	@echo "check: all green"
 
-bench: tools ## Measure: the decisions, and the daemon on this machine
+bench: tools ## Measure: the decisions, the daemon and its masquerading on this machine
 	$(CARGO) bench --locked -p trimtab-domain
 	$(CARGO) bench --locked -p trimtab --bench nri
 	$(CARGO) build --release --locked --bin trimtab
 	benches/daemon.sh target/release/trimtab
+	benches/masquerade.sh target/release/trimtab
 	$(CARGO) test --release --locked -p trimtab --test kernel -- --ignored --nocapture containerd::measure
 
 plan: ## Show what the example profile would change on this machine; changes nothing
