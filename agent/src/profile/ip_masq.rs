@@ -109,7 +109,8 @@ fn read_compat(section: &Object<'_>, problems: &mut Problems) -> Option<Compat> 
     if let Some(cursor) = section.field("backend").filter(|cursor| cursor.raw() == "nftables") {
         let not_so = cursor.problem(format!("not with compat: {word}"));
         let allowed = "auto, iptables-nft or iptables-legacy: that agent's rules are iptables rules";
-        problems.refuse(not_so.allowed(allowed).hint("leave compat out: nftables treats the same packets the same way"));
+        problems
+            .refuse(not_so.allowed(allowed).hint("leave compat out: nftables treats the same packets the same way"));
     }
     if word != "azure" {
         return Some(Compat::KubernetesSigs);

@@ -181,7 +181,8 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
         let (backend, backend_reason) = (choice.backend, choice.reason);
         let (connected, other_agents) =
             if spec.is_some() { (self.nat.connected(), self.other_agents()) } else { Default::default() };
-        let nat = Observed { backend, backend_reason, tables, records, other_agents, connected, network, without_random };
+        let nat =
+            Observed { backend, backend_reason, tables, records, other_agents, connected, network, without_random };
         Ok(View { nat, wish })
     }
 
