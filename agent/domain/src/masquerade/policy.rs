@@ -4,6 +4,7 @@
 //! its source if one holds the destination. Every other packet meets the masquerading rules in order; the first that
 //! matches decides, and the last matches all.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -153,15 +154,18 @@ fn exempt_networks(spec: &IpMasqSpec, family: Family) -> Vec<IpNet> {
 
 /// Leaves out what another prefix of the list holds already, and repetitions: all lead to the same verdict.
 fn without_contained(networks: &[IpNet]) -> Vec<IpNet> {
-    let mut kept: Vec<IpNet> = Vec::new();
-    for network in networks {
-        if kept.iter().any(|other| other.contains(network)) {
-            continue;
+    let mut sorted = networks.to_vec();
+    // By address, then the shorter prefix first: whatever holds a prefix stands ahead of it, with nothing else between.
+    sorted.sort_unstable();
+    let mut outermost: BTreeSet<IpNet> = BTreeSet::new();
+    let mut last: Option<IpNet> = None;
+    for network in sorted {
+        if last.is_none_or(|last| !last.contains(&network)) {
+            last = Some(network);
+            outermost.insert(network);
         }
-        kept.retain(|other| !network.contains(other));
-        kept.push(*network);
     }
-    kept
+    networks.iter().copied().filter(|network| outermost.remove(network)).collect()
 }
 
 /// One rule per protocol and range. A range is chosen with the probability of its size over the sizes of itself and
