@@ -1,5 +1,6 @@
 //! Every instrument and the one registry; fed from reports, placements and the calls that were answered.
 
+mod conntrack;
 mod grpc;
 mod labels;
 mod nri;
@@ -18,6 +19,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::conntrack::{ConntrackCollector, ConntrackSeen};
 pub use self::grpc::{Call, ConnectionEnd, GrpcMethod, GrpcMetrics};
 use self::nri::NriCollector;
 use self::pinning::PinningMetrics;
@@ -40,6 +42,7 @@ pub struct Metrics {
     pinning: PinningMetrics,
     grpc: GrpcMetrics,
     nri: Arc<NriStats>,
+    conntrack: Arc<ConntrackSeen>,
 }
 
 impl fmt::Debug for Metrics {
@@ -57,6 +60,8 @@ impl Metrics {
         let ours = registry.sub_registry_with_prefix(PREFIX);
         let nri = Arc::<NriStats>::default();
         ours.register_collector(Box::new(NriCollector(Arc::clone(&nri))));
+        let conntrack = Arc::<ConntrackSeen>::default();
+        ours.register_collector(Box::new(ConntrackCollector(Arc::clone(&conntrack))));
         ours.register(
             "build",
             "Version of the agent; always 1",
@@ -75,7 +80,7 @@ impl Metrics {
         let subsystems = SubsystemMetrics::register(ours, subsystems);
         let pinning = PinningMetrics::register(ours);
         let grpc = GrpcMetrics::register(ours);
-        Self { registry, ready, profile_generation, profile_valid, subsystems, pinning, grpc, nri }
+        Self { registry, ready, profile_generation, profile_valid, subsystems, pinning, grpc, nri, conntrack }
     }
 
     /// Takes over a report. Totals become counters by their difference to the report before.
@@ -86,6 +91,7 @@ impl Metrics {
         for subsystem in &report.subsystems {
             self.subsystems.record(subsystem);
         }
+        self.conntrack.record(report.subsystems.iter().find_map(|subsystem| subsystem.measures.conntrack));
         self.subsystems.record_agent_findings(&report.findings);
     }
 

@@ -19,7 +19,7 @@ use trimtab_domain::spec::NodeSpec;
 
 pub use crate::ports::Watch;
 
-use self::report::ObjectReport;
+use self::report::{Measures, ObjectReport};
 
 /// A part of the node that the agent holds at a desired value.
 pub trait Subsystem: Send + Sync + 'static {
@@ -56,6 +56,11 @@ pub trait Subsystem: Send + Sync + 'static {
 
     /// What the report shows of each object, drifted or not.
     fn objects(desired: &Self::Desired, observed: &Self::Observed) -> Vec<ObjectReport>;
+
+    /// Numbers for metrics that no object shows.
+    fn measures(_observed: &Self::Observed) -> Measures {
+        Measures::default()
+    }
 
     /// Where the kernel tells of drift; the engine watches these between passes. Empty: the resync alone finds it.
     fn watches(_desired: &Self::Desired, _observed: &Self::Observed) -> Vec<Watch> {

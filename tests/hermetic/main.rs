@@ -21,6 +21,7 @@ mod kernel_knobs;
 mod laws;
 mod masquerade;
 mod masquerade_config;
+mod masquerade_connections;
 mod masquerade_recorded;
 mod metrics;
 mod monitoring;

@@ -21,6 +21,7 @@ mod kernel_knobs;
 #[path = "../hermetic/laws.rs"]
 mod laws;
 mod masquerade;
+mod masquerade_connections;
 mod masquerade_crash;
 mod masquerade_daemon;
 mod nftables;

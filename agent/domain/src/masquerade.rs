@@ -6,6 +6,7 @@
 mod beyond;
 mod chain;
 mod change;
+mod conntrack;
 mod decide;
 mod findings;
 mod give_back;
@@ -22,6 +23,7 @@ mod view;
 pub use beyond::{Beyond, Exception, Pool};
 pub use chain::{ChainNameError, ChainValue, check_chain_name};
 pub use change::{Change, remove_chain, restore_original, write_chain};
+pub use conntrack::{Conntrack, Window};
 pub use decide::{Nat, Observed, Step, decide, tables_of_interest};
 pub use native::{AddressRange, NATIVE_TABLE, Native, NativeView, address, last_address};
 pub use network::Network;

@@ -90,7 +90,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let pod_resources = PodResourcesApi::new(args.host_root.join(kubelet_root.trim_start_matches('/')));
     let pinning = pinning.beside_kubelet(Arc::new(pod_resources));
     let allocatable = Allocatable::new(AllocatablePorts {
-        files: host,
+        files: Arc::clone(&host),
         hierarchies,
         tree: Arc::clone(&tree),
         machine,
@@ -107,7 +107,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         held(Cgroup::new(tree, kubelet, runtimes).with_runtime(runtime)),
         held(pinning),
         held(allocatable),
-        held(Masquerade::new(nat, ledger, Arc::new(MasqFiles::new(&args.state_dir)))),
+        held(Masquerade::new(nat, ledger, Arc::new(MasqFiles::new(&args.state_dir))).watching(host)),
     ];
     Ok(Node { subsystems, view, desk, answered_runtime, nat_writers })
 }

@@ -266,6 +266,7 @@ impl<S: Subsystem> Runner<S> {
             report.refusals = outcome.refusals;
             report.findings = outcome.findings;
             report.objects = outcome.objects;
+            report.measures = outcome.measures;
         }
         if error.is_none() {
             report.last_success = Some(now);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use trimtab_domain::plan::{Finding, Plan, Refusal};
 
-use super::report::{ObjectReport, StepReport};
+use super::report::{Measures, ObjectReport, StepReport};
 use super::{Class, Error, Step, Subsystem, Watch};
 
 /// What a pass found and did.
@@ -28,6 +28,8 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// Objects as last observed.
     pub objects: Vec<ObjectReport>,
+    /// Numbers for metrics, as last observed.
+    pub measures: Measures,
     /// Where the kernel announces changes.
     pub watches: Vec<Watch>,
     /// Longest time to the next pass when nothing happens.
@@ -190,6 +192,7 @@ fn without_held<T: Step>(mut plan: Plan<T>, holds: &impl Fn(&str) -> bool, held:
 
 fn conclude<S: Subsystem>(outcome: &mut Outcome, desired: &S::Desired, observed: &S::Observed, plan: Plan<S::Step>) {
     outcome.objects = S::objects(desired, observed);
+    outcome.measures = S::measures(observed);
     outcome.watches = S::watches(desired, observed);
     outcome.resync = S::resync(desired, observed);
     outcome.unready = S::unready(desired, observed);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use trimtab_domain::masquerade::Conntrack;
 use trimtab_domain::plan::{Finding, Refusal};
 
 /// One object of a subsystem as the last pass saw it.
@@ -16,6 +17,13 @@ pub struct ObjectReport {
     pub observed: Option<String>,
     /// Further facts with fixed names, for instance `class = safe`, `scope = network namespace`.
     pub attributes: Vec<(&'static str, String)>,
+}
+
+/// Numbers of a subsystem as the last pass saw them, for metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Measures {
+    /// The kernel's table of connections; `None`: the subsystem does not look at it, or nothing is tracked.
+    pub conntrack: Option<Conntrack>,
 }
 
 /// State of a subsystem after its last pass.
@@ -148,6 +156,8 @@ pub struct SubsystemReport {
     pub fights: Vec<Fight>,
     /// The objects of the subsystem.
     pub objects: Vec<ObjectReport>,
+    /// Numbers for metrics.
+    pub measures: Measures,
     /// The last failure, until a pass succeeds.
     pub last_error: Option<String>,
     /// Why the agent must not count as ready; `None`: it may.
@@ -174,6 +184,7 @@ impl SubsystemReport {
             findings: Vec::new(),
             fights: Vec::new(),
             objects: Vec::new(),
+            measures: Measures::default(),
             last_error: None,
             unready: None,
             totals: Totals::default(),

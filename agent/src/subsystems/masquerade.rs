@@ -5,22 +5,25 @@
 //! `iptables-legacy-save` once per family, and nothing announces drift in between.
 
 mod configs;
+mod connections;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use trimtab_domain::masquerade::{
-    Backend, Family, Nat, Network, Observed, SavedTable, Step, TableId, TableView, decide, objects, tables_of_interest,
+    Backend, Conntrack, Family, Nat, Network, Observed, SavedTable, Step, TableId, TableView, decide, objects,
+    tables_of_interest,
 };
 use trimtab_domain::plan::{Cause, Plan};
 use trimtab_domain::spec::ip_masq::{BackendWish, OnExit};
 use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
 
 use self::configs::{Configs, Wish};
+use self::connections::Connections;
 use crate::ports::masq_config::MasqConfig;
-use crate::ports::{BackendChoice, Ledger, NatError, NatTable, NativeSaved, Saved, Watch};
-use crate::reconcile::report::ObjectReport;
+use crate::ports::{BackendChoice, HostFiles, Ledger, NatError, NatTable, NativeSaved, Saved, Watch};
+use crate::reconcile::report::{Measures, ObjectReport};
 use crate::reconcile::{self, Error, Subsystem};
 
 /// The subsystem, over iptables and the ledger.
@@ -28,6 +31,7 @@ pub struct Masquerade<N, L> {
     nat: Arc<N>,
     ledger: Arc<L>,
     configs: Configs,
+    connections: Option<Connections>,
     seen: Mutex<BTreeMap<TableId, Seen>>,
     /// Other agents on this node; looked for again with every resync.
     other_agents: Mutex<Option<Vec<String>>>,
@@ -38,6 +42,7 @@ pub struct Masquerade<N, L> {
 pub struct View {
     nat: Observed,
     wish: Wish,
+    conntrack: Option<Conntrack>,
 }
 
 /// A table as last read, for as long as its generation stays.
@@ -51,7 +56,14 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
     /// Holds chains through `nat` and remembers originals in `ledger`.
     #[must_use]
     pub fn new(nat: Arc<N>, ledger: Arc<L>, files: Arc<dyn MasqConfig>) -> Self {
-        Self { nat, ledger, configs: Configs::new(files), seen: Mutex::default(), other_agents: Mutex::default() }
+        let configs = Configs::new(files);
+        Self { nat, ledger, configs, connections: None, seen: Mutex::default(), other_agents: Mutex::default() }
+    }
+
+    /// The same, watching the kernel's table of connections through the node's files.
+    #[must_use]
+    pub fn watching(self, files: Arc<dyn HostFiles>) -> Self {
+        Self { connections: Some(Connections::new(files)), ..self }
     }
 
     fn other_agents(&self) -> Vec<String> {
@@ -183,13 +195,15 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
             if spec.is_some() { (self.nat.connected(), self.other_agents()) } else { Default::default() };
         let nat =
             Observed { backend, backend_reason, tables, records, other_agents, connected, network, without_random };
-        Ok(View { nat, wish })
+        let watched = self.connections.as_ref().filter(|_| spec.is_some() && network.refusal().is_none());
+        Ok(View { nat, wish, conntrack: watched.and_then(Connections::look) })
     }
 
     fn plan(_desired: &Self::Desired, view: &View) -> Plan<Step> {
         // Without a wish that is known, giving back would be as wrong as writing.
         let mut plan = if view.wish.is_known() { decide(view.wish.spec.as_ref(), &view.nat) } else { Plan::default() };
         view.wish.add_to(&mut plan);
+        plan.findings.extend(view.conntrack.iter().flat_map(Conntrack::findings));
         plan
     }
 
@@ -231,6 +245,10 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
                 attributes: chain.attributes,
             })
             .collect()
+    }
+
+    fn measures(view: &View) -> Measures {
+        Measures { conntrack: view.conntrack }
     }
 
     fn watches(desired: &Self::Desired, _view: &View) -> Vec<Watch> {
