@@ -11,6 +11,8 @@ use crate::support::node::{Agent, metric};
 impl Bench {
     /// Starts the daemon and waits until containers that are made now are its own from their first moment.
     pub(super) fn agent(&self) -> Agent {
+        // Tests restart it more often than the agent lets itself register within ten minutes.
+        let _absent = std::fs::remove_file(self.node.host().join("run/trimtab/nri-registrations"));
         let mut agent = self.node.start_ready();
         agent.until("the runtime asks the agent", || metric("trimtab_nri_connected") == Some(1.0));
         agent
