@@ -58,7 +58,7 @@ build: ## Build the release binary, its manual pages and its completions (target
 
 lab: build ## Boot machines with several NUMA nodes and a real container runtime, and disturb the agent there
 	@deploy/dev/install-tools.sh lab
-	$(CARGO) test --locked -p trimtab --test lab -- boot --agent target/release/trimtab --churn $(LAB_PODS) $(LAB_MACHINES)
+	$(CARGO) test --locked -p trimtab --test lab -- boot --agent "$(CURDIR)/target/release/trimtab" --churn $(LAB_PODS) $(LAB_MACHINES)
 
 fuzz: ## Fuzz every parser for a minute each (needs a nightly toolchain and cargo-fuzz)
 	cd tests/fuzz && for target in $$($(CARGO) fuzz list); do $(CARGO) fuzz run "$$target" -- -max_total_time=60; done
