@@ -104,7 +104,10 @@ pub(crate) fn kill(machine: &mut Machine, mut agent: Agent) -> Agent {
         machine.end(machine.running.len() - 1);
         machine.settle(&mut agent, "given back after a kill");
     }
-    let pinned = metric("trimtab_pinning_mispinned_containers");
-    assert_eq!(pinned, Some(0.0), "{}", crate::agent::log());
+    // What the last one left grows back in the pass after.
+    agent.until("nobody is mispinned after the kills", || match metric("trimtab_pinning_mispinned_containers") {
+        Some(0.0) => Ok(()),
+        other => Err(format!("{other:?} are")),
+    });
     agent
 }
