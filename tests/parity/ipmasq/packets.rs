@@ -14,6 +14,8 @@ use crate::machine::Machines;
 
 /// Each row asks from a port of its own, so that no flow is taken for another.
 const FIRST_PORT: u16 = 30_000;
+/// How far from its first port a flow is tried again, clear of the ports of all rows.
+const SECOND_TRY: u16 = 10_000;
 
 /// `ipmasq-packets`.
 pub(crate) fn judge(case: &Value, _: &Machines) -> Verdict {
@@ -41,7 +43,11 @@ fn replay(case: &Value, backend: Backend) -> Verdict {
     let ranges = ranges(&case["flags"]);
     for (port, row) in (FIRST_PORT..).zip(rows) {
         let wrong = |got: String| Mismatch { expected: row.to_string(), got };
-        check(&world, row, (port, &ranges)).map_err(wrong)?;
+        let once = check(&world, row, (port, &ranges));
+        // One random port of 64,512 is the flow's own: a port that stays is wrong only when it stays twice.
+        let is_random = row["port"] == "changed";
+        let judged = if is_random { once.or_else(|_| check(&world, row, (port + SECOND_TRY, &ranges))) } else { once };
+        judged.map_err(wrong)?;
     }
     Ok(())
 }
