@@ -54,6 +54,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "GID", env = "TRIMTAB_SOCKET_GROUP")]
     pub socket_group: Option<u32>,
 
+    /// Users that may change what the agent does (resync, pause, resume, roll back), by number; others may only ask
+    /// [default: root and the agent's own]
+    #[arg(long, value_name = "UID", env = "TRIMTAB_ADMIN_UID", value_delimiter = ',')]
+    pub admin_uid: Vec<u32>,
+
     /// NRI socket of the container runtime on the host, or `off`
     #[arg(long, value_name = "SOCKET", env = "TRIMTAB_NRI_SOCKET", default_value = "/run/nri/nri.sock")]
     pub nri_socket: NriSocket,

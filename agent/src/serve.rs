@@ -22,7 +22,7 @@ use tonic::transport::Server;
 use self::grpc::{Guard, PeerLimiter, Serving, Sources};
 pub use self::grpc::{RateLimit, Reflection};
 use self::http::{HttpServer, Pages};
-pub use self::peer::AllowedPeers;
+pub use self::peer::{Admins, AllowedPeers};
 use self::socket::{BoundSocket, OwnedPath};
 pub use self::socket::{SocketConfig, SocketError};
 use crate::config::Page;

@@ -144,7 +144,7 @@ async fn socket_is_removed_at_the_end_only_if_it_is_still_ours() {
 #[tokio::test]
 async fn peer_that_is_not_allowed_is_refused_and_counted() {
     let mut setup = Setup::new();
-    setup.config.peers = AllowedPeers { uids: vec![4_000_000], gids: vec![] };
+    setup.config.peers = AllowedPeers { uids: vec![4_000_000], gids: vec![], ..AllowedPeers::default() };
     let server = setup.start().await;
     let mut lister = PodResourcesListerClient::new(server.channel().await);
     let status = within(lister.list(ListPodResourcesRequest {})).await.unwrap_err();
@@ -159,7 +159,7 @@ async fn peer_that_is_not_allowed_is_refused_and_counted() {
 #[tokio::test]
 async fn peers_that_are_not_allowed_cannot_keep_others_out() {
     let mut setup = Setup::new();
-    setup.config.peers = AllowedPeers { uids: vec![4_000_000], gids: vec![] };
+    setup.config.peers = AllowedPeers { uids: vec![4_000_000], gids: vec![], ..AllowedPeers::default() };
     let server = setup.start().await;
     let mut open = Vec::new();
     for _ in 0..40 {
@@ -175,7 +175,8 @@ async fn peers_that_are_not_allowed_cannot_keep_others_out() {
 #[tokio::test]
 async fn peer_is_allowed_by_its_group() {
     let mut setup = Setup::new();
-    setup.config.peers = AllowedPeers { uids: vec![], gids: vec![nix::unistd::getegid().as_raw()] };
+    setup.config.peers =
+        AllowedPeers { uids: vec![], gids: vec![nix::unistd::getegid().as_raw()], ..AllowedPeers::default() };
     let server = setup.start().await;
     client::connect(&server.socket()).await.unwrap().report().await.unwrap();
     assert_eq!(server.metric("trimtab_grpc_peers_refused_total"), 0.0);

@@ -284,6 +284,10 @@ fn serve_config(args: &RunArgs) -> ServeConfig {
     config.socket.mode = args.socket_mode;
     config.socket.group = args.socket_group;
     config.peers.gids.extend(args.socket_group);
+    if !args.admin_uid.is_empty() {
+        config.peers.admins.uids = args.admin_uid.iter().copied().collect();
+        config.peers.uids.extend(&args.admin_uid);
+    }
     // A tenth of a second's calls may come at once, and never fewer than the kubelet allows.
     config.rate_limit =
         (args.rate_limit > 0).then(|| RateLimit { per_second: args.rate_limit, burst: (args.rate_limit / 10).max(10) });

@@ -25,6 +25,7 @@ use self::node_state::NodeStateAnswers;
 use self::podresources::{Lister, PodResourcesV1, PodResourcesV1Alpha1};
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::report::NodeReport;
+use crate::serve::peer::{Identity, NotAdmin};
 
 /// Longest request that is read; the largest sensible one names a pod and its namespace, 317 bytes.
 pub(crate) const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -45,10 +46,10 @@ pub(crate) enum Refused {
     /// The kubelet's text; clients match it.
     #[error("rejected by rate limit")]
     RateLimited,
-    #[error(
-        "peer with uid {uid} and gid {gid} may not use this socket; the agent's list of allowed users and groups decides"
-    )]
-    PeerNotAllowed { uid: u32, gid: u32 },
+    #[error("peer with {peer} may not use this socket; the agent's list of allowed users and groups decides")]
+    PeerNotAllowed { peer: Identity },
+    #[error(transparent)]
+    NotAdmin(#[from] NotAdmin),
     #[error("grpc: received message larger than max ({bytes} vs. {limit})")]
     TooLarge { bytes: usize, limit: usize },
     #[error("cannot decode the request: {detail}")]
@@ -70,7 +71,7 @@ pub(crate) fn status(refused: &Refused) -> Status {
             Status::unimplemented(text)
         }
         Refused::RateLimited | Refused::TooLarge { .. } => Status::resource_exhausted(text),
-        Refused::PeerNotAllowed { .. } => Status::permission_denied(text),
+        Refused::PeerNotAllowed { .. } | Refused::NotAdmin(_) => Status::permission_denied(text),
         Refused::HealthUnknown { .. } => Status::not_found(text),
         Refused::Stopping => Status::unavailable(text),
         Refused::Malformed { .. } => Status::internal(text),

@@ -82,7 +82,7 @@ impl Door {
         self.metrics.peer_refused();
         let permit = Arc::clone(&self.refused).try_acquire_owned().ok();
         if permit.is_some() {
-            tracing::warn!(uid = peer.uid, gid = peer.gid, pid = peer.pid, "a peer that is not allowed has connected");
+            tracing::warn!(peer = %peer.identity, "a peer that is not allowed has connected");
         }
         permit
     }
@@ -106,7 +106,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.peer
+        self.peer.clone()
     }
 }
 
@@ -117,7 +117,7 @@ impl AsyncRead for Connection {
             && authority::is_malformed(error)
         {
             self.metrics.closed(ConnectionEnd::Malformed);
-            tracing::debug!(pid = self.peer.pid, %error, "a connection was closed");
+            tracing::debug!(peer = %self.peer.identity, %error, "a connection was closed");
         }
         polled
     }

@@ -38,7 +38,7 @@ impl Guard {
     fn check(&self, request: &Request<Body>, method: GrpcMethod) -> Result<(), Turned> {
         if let Some(peer) = request.extensions().get::<Peer>() {
             if peer.access == Access::Refused {
-                return Err(Turned::Refused(Refused::PeerNotAllowed { uid: peer.uid, gid: peer.gid }));
+                return Err(Turned::Refused(Refused::PeerNotAllowed { peer: peer.identity.clone() }));
             }
             if !self.limiter.admits(peer, Instant::now()) {
                 self.metrics.rate_limited();

@@ -1,11 +1,11 @@
 //! A token bucket per peer, so that one eager client starves nobody else, and one for all of them together.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::serve::peer::Peer;
+use crate::serve::peer::{Identity, Peer};
 
 /// Peers that are remembered; beyond, those with a full bucket are forgotten, which changes nothing for them.
 const MAX_PEERS: usize = 1024;
@@ -13,7 +13,7 @@ const MAX_PEERS: usize = 1024;
 /// How much more all peers together may do than one of them.
 const ALL_PEERS: f64 = 10.0;
 
-/// How many calls one process may make, or one connection where the process is not known; all together ten times that.
+/// How many calls one process or one client certificate may make, or one connection where the process is not known; all together ten times that.
 /// The kubelet has one bucket, 100 and 10, for all clients together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
@@ -36,15 +36,20 @@ impl RateLimit {
 }
 
 /// Whose bucket it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Process { uid: u32, pid: i32 },
+    Certificate(Arc<[String]>),
     Connection(u64),
 }
 
 impl Key {
-    const fn of(peer: &Peer) -> Self {
-        if peer.pid > 0 { Self::Process { uid: peer.uid, pid: peer.pid } } else { Self::Connection(peer.connection) }
+    fn of(peer: &Peer) -> Self {
+        match &peer.identity {
+            Identity::Process { uid, pid, .. } if *pid > 0 => Self::Process { uid: *uid, pid: *pid },
+            Identity::Process { .. } => Self::Connection(peer.connection),
+            Identity::Certificate { names, .. } => Self::Certificate(Arc::clone(names)),
+        }
     }
 }
 
@@ -119,10 +124,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::serve::peer::Access;
+    use crate::serve::peer::{Access, Rights};
 
     fn peer(uid: u32, pid: i32) -> Peer {
-        Peer { uid, gid: 0, pid, connection: 0, access: Access::Allowed }
+        let identity = Identity::Process { uid, gid: 0, pid };
+        Peer { identity, connection: 0, access: Access::Allowed, rights: Rights::Read }
     }
 
     #[test]
