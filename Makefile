@@ -8,7 +8,7 @@ CARGO ?= cargo
 LAB_MACHINES ?= two four memory-only
 LAB_PODS ?= 200
 
-.PHONY: help demo test check bench plan fmt clippy doc deny manifests build tools fuzz lab
+.PHONY: help demo test check bench plan fmt clippy doc deny manifests build sbom tools fuzz lab
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,12 +49,18 @@ deny: ## Licences, sources, bans
 
 manifests: tools ## Render the manifests and validate them against the Kubernetes schema
 	deploy/dev/validate-manifests.sh
+	deploy/dev/validate-packages.sh
 
 build: ## Build the release binary, its manual pages and its completions (target/man, target/completions)
 	$(CARGO) build --release --locked --bin trimtab
 	target/release/trimtab man target/man
 	mkdir -p target/completions
 	for shell in bash zsh fish; do target/release/trimtab completions $$shell >target/completions/trimtab.$$shell; done
+
+sbom: ## List what the program is made of, as CycloneDX: target/trimtab.cdx.json
+	@command -v cargo-cyclonedx >/dev/null || $(CARGO) install --locked cargo-cyclonedx@0.5.9
+	$(CARGO) cyclonedx --manifest-path agent/Cargo.toml --format json --spec-version 1.5 --override-filename trimtab.cdx
+	mv agent/trimtab.cdx.json target/ && rm -f agent/*/trimtab.cdx.json proto/trimtab.cdx.json
 
 lab: build ## Boot machines with several NUMA nodes and a real container runtime, and disturb the agent there
 	@deploy/dev/install-tools.sh lab

@@ -1,0 +1,74 @@
+"""Compares what the packages deploy: the chart with the base, and what gives a node back with what holds it.
+
+Takes the directory of the rendered files. Kinds that are not Kubernetes' own are taken out of them, as the schema checker
+does not know them.
+"""
+
+import pathlib
+import sys
+
+import yaml
+
+FOREIGN = "monitoring.coreos.com/"
+# What helm adds so that releases can be told apart.
+OF_HELM = {"app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart"}
+rendered = pathlib.Path(sys.argv[1])
+
+
+def documents(name):
+    """The objects of a rendered file by kind and name."""
+    return {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all((rendered / name).read_text()) if d}
+
+
+def plain(value):
+    """Without the labels of helm, without empty maps, and with texts that are YAML read as what they say."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items() if key not in OF_HELM and inner != {}}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    if isinstance(value, str) and "\n" in value:
+        return yaml.safe_load(value)
+    return value
+
+
+def same(what, left, right):
+    if left == right:
+        return
+    sys.exit(f"{what} differ:\n--- one\n{yaml.safe_dump(left)}--- other\n{yaml.safe_dump(right)}")
+
+
+def pod(objects):
+    (daemon_set,) = [d for (kind, _), d in objects.items() if kind == "DaemonSet"]
+    return daemon_set["spec"]["template"]["spec"]
+
+
+base, chart = documents("base.yaml"), documents("chart.yaml")
+# The namespace is the cluster's affair with helm, and the base has no use for helm's annotations.
+base.pop(("Namespace", "trimtab-system"))
+same("the objects of base and chart", sorted(base), sorted(chart))
+for key, wanted in base.items():
+    got, wanted = plain(chart[key]), plain(wanted)
+    for each in (got, wanted):
+        each["metadata"].pop("labels", None)
+        if key[0] == "DaemonSet":
+            each["spec"]["template"]["metadata"].pop("annotations", None)
+    same(f"{key[0]} {key[1]} of base and chart", wanted, got)
+
+for name in ("uninstall.yaml", "chart-rollback.yaml"):
+    holds, gives_back = pod(base), pod(documents(name))
+    (rollback,) = gives_back["initContainers"]
+    (rest,) = gives_back["containers"]
+    same(f"mounts in {name}", holds["containers"][0]["volumeMounts"], rollback["volumeMounts"])
+    same(f"rights in {name}", holds["containers"][0]["securityContext"], rollback["securityContext"])
+    assert rollback["args"] == ["rollback"], rollback
+    assert rest["securityContext"]["capabilities"] == {"drop": ["ALL"]} and "volumeMounts" not in rest, rest
+
+for job in documents("chart-jobs.yaml").values():
+    spec = job["spec"]["template"]["spec"]
+    assert spec["nodeName"] == job["metadata"]["annotations"]["trimtab.dev/node"], spec
+    same("mounts of the Job", pod(base)["containers"][0]["volumeMounts"], spec["containers"][0]["volumeMounts"])
+
+for file in rendered.glob("*.yaml"):
+    objects = [d for d in yaml.safe_load_all(file.read_text()) if d]
+    kept = [d for d in objects if not d["apiVersion"].startswith(FOREIGN)]
+    file.write_text(yaml.safe_dump_all(kept))

