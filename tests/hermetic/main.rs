@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
 
 mod allocatable;
+mod api_server;
 mod authority;
 mod cgroup;
 mod cri;

@@ -1,6 +1,7 @@
 //! Doubles of the node's ports, shared by all hermetic tests.
 #![allow(dead_code, reason = "each test uses the part of a double that it needs")]
 
+pub(crate) mod api_server;
 pub(crate) mod chromium;
 pub(crate) mod fake_admission;
 pub(crate) mod fake_cgroups;

@@ -1,0 +1,243 @@
+//! A stateful API server in this process: generic objects over real HTTP/1.1, with its faults, its log and its clock.
+//!
+//! Modelled because the agent depends on it: resource versions, list and watch with bookmarks and 410 Gone, optimistic
+//! concurrency, server-side apply with owners of fields, the status subresource, JSON, merge and strategic patches, the
+//! Eviction API with budgets, throttling, tokens, permissions. Not modelled: validation by schema, admission, finalizers,
+//! garbage collection.
+
+mod answer;
+mod apply;
+mod evict;
+mod faults;
+mod log;
+mod patch;
+mod path;
+mod select;
+mod status;
+mod store;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::Router;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub(crate) use self::faults::Fault;
+pub(crate) use self::log::Call;
+pub(crate) use self::path::Place;
+use self::store::Store;
+
+/// Says whether a call is permitted, as a role would.
+type Permission = Arc<dyn Fn(&Call) -> bool + Send + Sync>;
+
+/// The server; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct ApiServer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    connections: Mutex<CancellationToken>,
+}
+
+struct State {
+    store: Store,
+    faults: Vec<Fault>,
+    log: Vec<Call>,
+    tokens: Option<BTreeSet<String>>,
+    permission: Option<Permission>,
+    watches: watch::Watches,
+    open_watches: CancellationToken,
+}
+
+/// Where it listens; it stops with this.
+pub(crate) struct Listening {
+    /// Its address on the loopback.
+    pub(crate) address: SocketAddr,
+    _stop: DropGuard,
+}
+
+impl ApiServer {
+    /// An empty one that knows nodes, pods, events, leases, config maps, budgets and Trimtab's own kinds.
+    pub(crate) fn new() -> Self {
+        let state = State {
+            store: Store::new(),
+            faults: Vec::new(),
+            log: Vec::new(),
+            tokens: None,
+            permission: None,
+            watches: watch::Watches::default(),
+            open_watches: CancellationToken::new(),
+        };
+        Self {
+            shared: Arc::new(Shared { state: Mutex::new(state), connections: Mutex::new(CancellationToken::new()) }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap()
+    }
+
+    /// The server as a service: what is asked of it passes no socket, so that paused time stays exact.
+    pub(crate) fn service(&self) -> Router {
+        let server = self.clone();
+        Router::new().fallback(move |request| {
+            let server = server.clone();
+            async move { answer::answer(server, request).await }
+        })
+    }
+
+    /// A client that reaches it without a socket.
+    pub(crate) fn client(&self) -> kube::Client {
+        kube::Client::new(self.service(), "default")
+    }
+
+    /// Listens on a free port of the loopback until dropped.
+    pub(crate) async fn listen(&self) -> Listening {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(accept(self.clone(), listener, stop.clone()));
+        Listening { address, _stop: stop.drop_guard() }
+    }
+
+    /// Closes every connection, as a server does that restarts or a load balancer that loses its mind.
+    pub(crate) fn cut_connections(&self) {
+        std::mem::take(&mut *self.shared.connections.lock().unwrap()).cancel();
+        self.cut_watches();
+    }
+
+    /// Ends every open watch in the middle of its stream.
+    pub(crate) fn cut_watches(&self) {
+        std::mem::take(&mut self.state().open_watches).cancel();
+    }
+
+    /// Forgets the history: open watches get an event with 410, watches and pages from before do too.
+    pub(crate) fn compact(&self) {
+        let mut state = self.state();
+        state.store.compact();
+        let now = state.store.version();
+        state.watches.expire(now);
+    }
+
+    /// Creates or replaces an object as some other client would; `path` is the object's own.
+    pub(crate) fn put(&self, path: &str, object: Value) {
+        let place = Place::parse(path).unwrap();
+        let mut state = self.state();
+        let State { store, watches, .. } = &mut *state;
+        let event = store.put(&place, object, "somebody").unwrap();
+        watches.tell(&event);
+    }
+
+    /// Changes an object as some other client would.
+    pub(crate) fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
+        let mut object = self.object(path).unwrap_or_else(|| panic!("no {path}"));
+        change(&mut object);
+        self.put(path, object);
+    }
+
+    /// Deletes an object as some other client would.
+    pub(crate) fn remove(&self, path: &str) {
+        let place = Place::parse(path).unwrap();
+        let mut state = self.state();
+        let State { store, watches, .. } = &mut *state;
+        let event = store.remove(&place).unwrap_or_else(|| panic!("no {path}"));
+        watches.tell(&event);
+    }
+
+    /// An object as it is now.
+    pub(crate) fn object(&self, path: &str) -> Option<Value> {
+        self.state().store.object(&Place::parse(path).unwrap()).cloned()
+    }
+
+    /// All objects of a collection, by name.
+    pub(crate) fn objects(&self, path: &str) -> Vec<Value> {
+        self.state().store.list(&Place::parse(path).unwrap()).into_iter().cloned().collect()
+    }
+
+    /// Removes a kind, as a cluster without that CRD.
+    pub(crate) fn without_kind(&self, group: &str, plural: &str) {
+        self.state().store.forget_kind(group, plural);
+    }
+
+    /// Adds a kind, as a cluster with another CRD.
+    pub(crate) fn with_kind(&self, group: &str, version: &str, plural: &str, kind: &str) {
+        self.state().store.add_kind(group, version, plural, kind);
+    }
+
+    /// Only these bearer tokens are let in from now on.
+    pub(crate) fn accept_tokens(&self, tokens: &[&str]) {
+        self.state().tokens = Some(tokens.iter().map(|token| (*token).to_owned()).collect());
+    }
+
+    /// Only calls that this permits are answered, all others with 403.
+    pub(crate) fn permit(&self, permission: impl Fn(&Call) -> bool + Send + Sync + 'static) {
+        self.state().permission = Some(Arc::new(permission));
+    }
+
+    /// Breaks something; faults are looked at in the order in which they were made, the first that fits strikes.
+    pub(crate) fn fault(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    /// All is well again; what hangs goes on hanging.
+    pub(crate) fn heal(&self) {
+        self.state().faults.clear();
+    }
+
+    /// Every call so far, refused ones too.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.state().log.clone()
+    }
+
+    /// Forgets the calls so far.
+    pub(crate) fn forget_calls(&self) {
+        self.state().log.clear();
+    }
+
+    /// How many calls of a verb (`get`, `list`, `watch`, `create`, `update`, `patch`, `apply`, `delete`) there were for a
+    /// resource (`nodes`, `nodes/status`).
+    pub(crate) fn count(&self, verb: &str, resource: &str) -> usize {
+        self.state().log.iter().filter(|call| call.verb == verb && call.resource == resource).count()
+    }
+
+    /// How many watches are open.
+    pub(crate) fn watchers(&self) -> usize {
+        self.state().watches.count()
+    }
+}
+
+async fn accept(server: ApiServer, listener: TcpListener, stop: CancellationToken) {
+    loop {
+        let stream = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(_) => return,
+            },
+        };
+        let cut = server.shared.connections.lock().unwrap().clone();
+        let (service, stop) = (TowerToHyperService::new(server.service()), stop.clone());
+        tokio::spawn(async move {
+            let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = stop.cancelled() => {}
+                ended = serving => drop(ended),
+            }
+        });
+    }
+}
+
+/// The error that breaks a connection instead of an answer.
+fn broken() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "the double has cut the connection")
+}
