@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod kernel_file;
 pub mod masquerade;
 pub mod memory;
+pub mod migration;
 pub mod placement;
 pub mod plan;
 pub mod quantity;

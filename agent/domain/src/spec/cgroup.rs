@@ -10,7 +10,8 @@ pub struct CgroupSpec {
 }
 
 /// Who manages the cgroup tree below `kubepods`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CgroupDriver {
     /// Directories are made directly.
     Cgroupfs,
