@@ -5,6 +5,7 @@
 pub mod allocatable;
 pub mod cgroup;
 pub mod checkpoint;
+pub mod confirmation;
 pub mod cpu;
 pub mod cpuset;
 pub mod device;
@@ -21,6 +22,7 @@ pub mod quote;
 pub mod record;
 pub mod reservation;
 pub mod reserved_memory;
+pub mod rollout;
 pub mod roster;
 pub mod spec;
 pub mod sysctl;
