@@ -54,6 +54,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     info!(version = env!("CARGO_PKG_VERSION"), profile = %args.node.profile.display(), "holding this node");
 
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names));
+    metrics.show_traffic(node.traffic);
     let spec = watch::Sender::new(None);
     let cancel = CancellationToken::new();
     let nri = match &args.nri_socket {
