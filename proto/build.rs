@@ -14,7 +14,7 @@ const PACKAGES: [(&str, &str, bool); 4] = [
     ("podresources/v1/podresources.proto", "podresources_v1.bin", false),
     ("podresources/v1alpha1/podresources.proto", "podresources_v1alpha1.bin", false),
     ("runtime/v1/runtime.proto", "runtime_v1.bin", true),
-    ("trimtab/node/v1alpha1/node_state.proto", "node_v1alpha1.bin", true),
+    ("trimtab/node/v1alpha1/node_state.proto", "node_v1alpha1.bin", false),
 ];
 
 /// Files of which only the messages are used: what carries them is written by hand.

@@ -4,6 +4,8 @@
 pub mod cgroup_fs;
 pub mod cri;
 pub mod drift;
+pub mod history_file;
+pub mod hold_file;
 pub mod host_fs;
 pub mod instance_lock;
 pub mod iptables;

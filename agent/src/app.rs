@@ -6,6 +6,8 @@ mod import;
 mod node;
 mod nri;
 mod once;
+mod record;
+mod rehearse;
 
 use std::io::{self, Read};
 use std::path::Path;

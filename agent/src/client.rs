@@ -85,7 +85,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`].
     pub async fn report(&mut self) -> Result<NodeReport, ClientError> {
-        match self.node_state.get_report(GetReportRequest {}).await {
+        match self.node_state.get_report(GetReportRequest::default()).await {
             Ok(answer) => Ok(answer.into_inner().report.unwrap_or_default()),
             Err(status) => Err(self.refused("GetReport", &status)),
         }
@@ -96,7 +96,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`].
     pub async fn placements(&mut self) -> Result<ListPlacementsResponse, ClientError> {
-        match self.node_state.list_placements(ListPlacementsRequest {}).await {
+        match self.node_state.list_placements(ListPlacementsRequest::default()).await {
             Ok(answer) => Ok(answer.into_inner()),
             Err(status) => Err(self.refused("ListPlacements", &status)),
         }

@@ -2,9 +2,13 @@
 
 pub mod backoff;
 pub mod board;
+mod chronicle;
 pub mod engine;
 pub mod fight;
+pub mod history;
+pub mod hold;
 pub mod node_view;
+pub mod orders;
 pub mod pass;
 pub mod report;
 

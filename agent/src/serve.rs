@@ -19,15 +19,17 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use self::grpc::{Guard, PeerLimiter, Serving, Sources};
-pub use self::grpc::{RateLimit, Reflection};
+use self::grpc::{Guard, PeerLimiter, Serving, Sources, Watchers};
+pub use self::grpc::{RateLimit, Reflection, WatchLimits};
 use self::http::{HttpServer, Pages};
 pub use self::peer::{Admins, AllowedPeers};
 use self::socket::{BoundSocket, OwnedPath};
 pub use self::socket::{SocketConfig, SocketError};
 use crate::config::Page;
 use crate::metrics::{self, GrpcMetrics, Metrics};
+use crate::reconcile::history::History;
 use crate::reconcile::node_view::NodeView;
+use crate::reconcile::orders::Switchboard;
 use crate::reconcile::report::NodeReport;
 
 /// Calls in progress on one connection; a client that opens more waits (RFC 9113, SETTINGS_MAX_CONCURRENT_STREAMS).
@@ -50,6 +52,8 @@ pub struct ServeConfig {
     pub rate_limit: Option<RateLimit>,
     /// Whether clients may ask which services there are.
     pub reflection: Reflection,
+    /// Bounds of the watches.
+    pub watch: WatchLimits,
     /// Address for the page, `/metrics`, `/healthz` and `/readyz`; `None`: not served.
     pub http: Option<SocketAddr>,
     /// When the page is served there too.
@@ -64,6 +68,7 @@ impl ServeConfig {
             peers: AllowedPeers::default(),
             rate_limit: Some(RateLimit::default()),
             reflection: Reflection::default(),
+            watch: WatchLimits::default(),
             http: None,
             page: Page::default(),
         }
@@ -128,6 +133,10 @@ pub struct ServeState {
     pub view: watch::Receiver<Arc<NodeView>>,
     /// Where calls are counted; fed here from the two channels.
     pub metrics: Arc<Metrics>,
+    /// What was changed; calls that change something are noted here.
+    pub history: Arc<History>,
+    /// The way to the engine.
+    pub switchboard: Arc<Switchboard>,
 }
 
 /// Binds everything, then serves in the background until the token is cancelled.
@@ -140,7 +149,16 @@ pub async fn run(config: ServeConfig, state: ServeState, stop: CancellationToken
         None => None,
     };
     let (serving, serving_seen) = watch::channel(Serving::No);
-    let sources = Sources { report: state.report.clone(), view: state.view.clone(), serving: serving_seen };
+    let history = Arc::clone(&state.history);
+    let watchers = Watchers::new(config.watch, &state.report, &state.view, Arc::clone(&history));
+    let sources = Sources {
+        report: state.report.clone(),
+        view: state.view.clone(),
+        serving: serving_seen,
+        history,
+        switchboard: Arc::clone(&state.switchboard),
+        watchers: watchers.clone(),
+    };
     let routes = grpc::routes(&sources, config.reflection)?;
     let guard = Guard::new(routes, PeerLimiter::new(config.rate_limit), state.metrics.grpc().clone());
     let socket = socket::bind(&config.socket).await?;
@@ -148,6 +166,7 @@ pub async fn run(config: ServeConfig, state: ServeState, stop: CancellationToken
 
     let mut tasks = JoinSet::new();
     tasks.spawn(report_health(serving, state.report.clone(), stop.clone()));
+    tasks.spawn(watchers.keep(state.report.clone(), state.view.clone(), stop.clone()));
     tasks.spawn(metrics::feed(Arc::clone(&state.metrics), state.report.clone(), state.view.clone(), stop.clone()));
     tasks.spawn(serve_grpc(socket, guard, config.peers, state.metrics.grpc().clone(), stop.clone()));
     if let Some(server) = http {

@@ -21,10 +21,12 @@ pub mod podresources {
     }
 }
 
+/// Messages of protobuf itself that others are made of.
+pub use prost_types::{Duration, Timestamp};
+
 /// What Trimtab tells about its node.
 pub mod node {
-    /// `trimtab.node.v1alpha1.NodeState`: the report and the placements.
-    #[expect(clippy::too_many_lines, reason = "the generated server matches its methods in one function")]
+    /// `trimtab.node.v1alpha1.NodeState`: report, placements, history, and the few calls that change something.
     pub mod v1alpha1 {
         tonic::include_proto!("trimtab.node.v1alpha1");
 

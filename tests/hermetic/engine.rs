@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use trimtab::reconcile::Class;
 use trimtab::reconcile::board::Board;
 use trimtab::reconcile::engine::{Context, SpecInForce, held};
+use trimtab::reconcile::hold::NoBook;
+use trimtab::reconcile::orders::Switchboard;
 use trimtab::reconcile::report::{NodeReport, ProfileReport, State, SubsystemReport};
 use trimtab_domain::spec::NodeSpec;
 
@@ -39,6 +41,9 @@ impl Bench {
             drift: Arc::clone(&events) as Arc<_>,
             resync: Duration::from_secs(60),
             cancel: cancel.clone(),
+            switchboard: Arc::new(Switchboard::new(&["toy"])),
+            holds: Arc::new(NoBook),
+            history: Arc::default(),
         };
         let task = tokio::spawn(held(Toy(Arc::clone(&node))).run(context));
         let reports = board.subscribe();

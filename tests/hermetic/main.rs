@@ -24,7 +24,6 @@ mod masquerade;
 mod masquerade_config;
 mod masquerade_connections;
 mod masquerade_recorded;
-mod masquerade_traffic;
 mod metrics;
 mod monitoring;
 mod nri;

@@ -24,7 +24,6 @@ mod masquerade;
 mod masquerade_connections;
 mod masquerade_crash;
 mod masquerade_daemon;
-mod masquerade_traffic;
 mod nftables;
 mod packets;
 mod pinning;

@@ -18,7 +18,6 @@ mod preflight;
 mod report;
 mod rule;
 mod saved;
-mod traffic;
 mod view;
 
 pub use beyond::{Beyond, Exception, Pool};
@@ -33,7 +32,6 @@ pub use preflight::Connected;
 pub use report::{ChainReport, objects};
 pub use rule::{Rule, RuleError};
 pub use saved::{SavedTable, TableError};
-pub use traffic::{Counted, CountedChain, RuleCount, Totals, counted_chains, counts_come_with_rules, saved_counts};
 pub use view::{ChainView, Jump, JumpForm, Nested, TableView};
 
 use std::fmt;

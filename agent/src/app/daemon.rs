@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::node;
 use super::nri::NriThread;
+use super::{node, record, rehearse};
 use crate::adapters::drift::KernelEvents;
+use crate::adapters::history_file::HistoryFile;
+use crate::adapters::hold_file::HoldFile;
 use crate::adapters::host_fs::HostFs;
 use crate::adapters::ledger::DiskLedger;
 use crate::adapters::links::LinkChanges;
@@ -29,7 +31,10 @@ use crate::lifecycle;
 use crate::metrics::Metrics;
 use crate::reconcile::board::Board;
 use crate::reconcile::engine::{Context, Held, SpecInForce};
+use crate::reconcile::history::History;
 use crate::reconcile::node_view::NodeView;
+use crate::reconcile::orders::Switchboard;
+use crate::reconcile::report::ProfileReport;
 use crate::serve::{self, RateLimit, ServeConfig, ServeState};
 
 /// Longest time that the engine gets to finish the step in hand; below the DaemonSet's grace period.
@@ -40,6 +45,15 @@ const NRI_END: Duration = Duration::from_secs(1);
 
 /// Pause before a source of kernel events that ended is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the threads share.
+#[derive(Clone)]
+struct Shared {
+    board: Arc<Board>,
+    history: Arc<History>,
+    switchboard: Arc<Switchboard>,
+    view: watch::Receiver<Arc<NodeView>>,
+}
 
 /// Runs until a signal.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
@@ -53,8 +67,11 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     board.publish_findings("ledger", findings);
     info!(version = env!("CARGO_PKG_VERSION"), profile = %args.node.profile.display(), "holding this node");
 
+    let history = Arc::new(History::going_on(HistoryFile::of(&args.node.state_dir).load()));
+    history.note(record::started());
+    let switchboard = Arc::new(Switchboard::new(&names));
+    let shared = Shared { board, history, switchboard, view: node.view };
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names));
-    metrics.show_traffic(node.traffic);
     let spec = watch::Sender::new(None);
     let cancel = CancellationToken::new();
     let nri = match &args.nri_socket {
@@ -71,23 +88,24 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     // The node is not touched before socket and port are had: an agent that cannot start leaves no trace.
     let (answering, may_begin) = oneshot::channel();
     let engine = {
-        let (args, board, cancel) = (args.clone(), Arc::clone(&board), cancel.clone());
+        let (args, shared, cancel) = (args.clone(), shared.clone(), cancel.clone());
         let (subsystems, writers) = (node.subsystems, node.nat_writers);
         thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || {
                 let begin = may_begin.blocking_recv().is_ok();
-                let result = if begin { engine(&args, &board, (subsystems, writers), spec, &cancel) } else { Ok(()) };
+                let result = if begin { engine(&args, &shared, (subsystems, writers), spec, &cancel) } else { Ok(()) };
                 // Without an engine there is nothing to answer about.
                 cancel.cancel();
                 result
             })
             .context("cannot start the engine's thread")?
     };
-    let answered =
-        Builder::new_current_thread().enable_all().build().context("cannot start the runtime").and_then(|runtime| {
-            runtime.block_on(answer(args, &board, (node.view, metrics), (started, answering), &cancel))
-        });
+    let answered = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(answer(args, &shared, metrics, (started, answering), &cancel)));
     cancel.cancel();
     if let Some(nri) = nri {
         nri.end(NRI_END);
@@ -102,7 +120,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
 /// The engine's thread: profile, kernel events, one loop per subsystem.
 fn engine(
     args: &RunArgs,
-    board: &Arc<Board>,
+    shared: &Shared,
     (subsystems, writers): (Vec<Box<dyn Held>>, Arc<NatWriters>),
     spec_in: watch::Sender<Option<SpecInForce>>,
     cancel: &CancellationToken,
@@ -115,8 +133,23 @@ fn engine(
         tokio::spawn(follow_hardware(Arc::clone(&drift), cancel.clone()));
         let profile = profile_file::follow(&args.node.profile, &args.node.state_dir, cancel.clone());
         let spec = spec_in.subscribe();
-        tokio::spawn(follow_profile(profile, Arc::clone(board), spec_in, cancel.clone()));
-        let context = Context { spec, board: Arc::clone(board), drift, resync: args.resync, cancel: cancel.clone() };
+        tokio::spawn(follow_profile(profile, shared.clone(), spec_in, cancel.clone()));
+        tokio::spawn(record::follow_placements(shared.view.clone(), Arc::clone(&shared.history)));
+        if let Some(rehearsals) = shared.switchboard.rehearsals() {
+            tokio::spawn(rehearse::answer(args.node.clone(), rehearsals));
+        }
+        let file = HistoryFile::of(&args.node.state_dir);
+        let keeping = tokio::spawn(record::keep(file, Arc::clone(&shared.history), cancel.clone()));
+        let context = Context {
+            spec,
+            board: Arc::clone(&shared.board),
+            drift,
+            resync: args.resync,
+            cancel: cancel.clone(),
+            switchboard: Arc::clone(&shared.switchboard),
+            holds: Arc::new(HoldFile::open(&args.node.state_dir)),
+            history: Arc::clone(&shared.history),
+        };
         let mut loops = JoinSet::new();
         for subsystem in subsystems {
             loops.spawn(subsystem.run(context.clone()));
@@ -130,6 +163,7 @@ fn engine(
         if tokio::time::timeout(ENGINE_END, all).await.is_err() {
             error!("a step did not end in time; it is left to the kernel");
         }
+        let _ended = keeping.await;
         anyhow::Ok(())
     });
     // A step that hangs in the kernel must not keep the process.
@@ -140,16 +174,19 @@ fn engine(
 /// Puts each good profile in force and tells the board of every one.
 async fn follow_profile(
     mut profile: watch::Receiver<LoadedProfile>,
-    board: Arc<Board>,
+    shared: Shared,
     spec: watch::Sender<Option<SpecInForce>>,
     cancel: CancellationToken,
 ) {
+    let mut before = ProfileReport::default();
     loop {
         let loaded = profile.borrow_and_update().clone();
         let generation = loaded.report.generation;
         node::warn_of(&loaded.findings);
-        board.publish_findings("profile", loaded.findings);
-        board.publish_profile(loaded.report);
+        shared.board.publish_findings("profile", loaded.findings);
+        record::profile(&shared.history, &before, &loaded.report);
+        before.clone_from(&loaded.report);
+        shared.board.publish_profile(loaded.report);
         if let Some(in_force) = loaded.spec {
             spec.send_if_modified(|now| {
                 let newer = now.as_ref().is_none_or(|now| now.generation != generation);
@@ -256,14 +293,20 @@ async fn follow_hardware(drift: Arc<KernelEvents>, cancel: CancellationToken) {
 /// Serves until cancelled; tells when the node has first been brought to its profile.
 async fn answer(
     args: &RunArgs,
-    board: &Arc<Board>,
-    (view, metrics): (watch::Receiver<Arc<NodeView>>, Arc<Metrics>),
+    shared: &Shared,
+    metrics: Arc<Metrics>,
     (started, answering): (Instant, oneshot::Sender<()>),
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     lifecycle::cancel_on_signal(cancel.clone()).context("cannot install signal handlers")?;
-    let mut report = board.subscribe();
-    let state = ServeState { report: report.clone(), view, metrics };
+    let mut report = shared.board.subscribe();
+    let state = ServeState {
+        report: report.clone(),
+        view: shared.view.clone(),
+        metrics,
+        history: Arc::clone(&shared.history),
+        switchboard: Arc::clone(&shared.switchboard),
+    };
     let serving = serve::run(serve_config(args), state, cancel.clone()).await?;
     // The engine's thread can only be gone if it panicked; joining it tells.
     let _told = answering.send(());

@@ -13,6 +13,9 @@ use super::labels::{HandledLabels, MethodLabels, ReasonLabel};
 /// Upper bounds of a call in seconds: an encoded answer leaves in tens of microseconds.
 const CALL_BUCKETS_SECONDS: [f64; 9] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0];
 
+/// Full name of the agent's own service.
+const NODE_STATE: &str = "trimtab.node.v1alpha1.NodeState";
+
 /// A method that the server knows, or any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrpcMethod {
@@ -30,6 +33,22 @@ pub enum GrpcMethod {
     ListPlacements,
     /// `trimtab.node.v1alpha1.NodeState/GetTopology`.
     GetTopology,
+    /// `trimtab.node.v1alpha1.NodeState/ListObjects`.
+    ListObjects,
+    /// `trimtab.node.v1alpha1.NodeState/Plan`.
+    Plan,
+    /// `trimtab.node.v1alpha1.NodeState/ListHistory`.
+    ListHistory,
+    /// `trimtab.node.v1alpha1.NodeState/Watch`.
+    NodeStateWatch,
+    /// `trimtab.node.v1alpha1.NodeState/Resync`.
+    Resync,
+    /// `trimtab.node.v1alpha1.NodeState/Rollback`.
+    Rollback,
+    /// `trimtab.node.v1alpha1.NodeState/Pause`.
+    Pause,
+    /// `trimtab.node.v1alpha1.NodeState/Resume`.
+    Resume,
     /// `grpc.health.v1.Health/Check`.
     HealthCheck,
     /// `grpc.health.v1.Health/Watch`.
@@ -44,7 +63,7 @@ pub enum GrpcMethod {
 
 impl GrpcMethod {
     /// Every method.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 20] = [
         Self::List,
         Self::GetAllocatableResources,
         Self::Get,
@@ -52,6 +71,14 @@ impl GrpcMethod {
         Self::GetReport,
         Self::ListPlacements,
         Self::GetTopology,
+        Self::ListObjects,
+        Self::Plan,
+        Self::ListHistory,
+        Self::NodeStateWatch,
+        Self::Resync,
+        Self::Rollback,
+        Self::Pause,
+        Self::Resume,
         Self::HealthCheck,
         Self::HealthWatch,
         Self::ReflectionV1,
@@ -67,9 +94,17 @@ impl GrpcMethod {
             Self::GetAllocatableResources => ("v1.PodResourcesLister", "GetAllocatableResources"),
             Self::Get => ("v1.PodResourcesLister", "Get"),
             Self::ListV1Alpha1 => ("v1alpha1.PodResourcesLister", "List"),
-            Self::GetReport => ("trimtab.node.v1alpha1.NodeState", "GetReport"),
-            Self::ListPlacements => ("trimtab.node.v1alpha1.NodeState", "ListPlacements"),
-            Self::GetTopology => ("trimtab.node.v1alpha1.NodeState", "GetTopology"),
+            Self::GetReport => (NODE_STATE, "GetReport"),
+            Self::ListPlacements => (NODE_STATE, "ListPlacements"),
+            Self::GetTopology => (NODE_STATE, "GetTopology"),
+            Self::ListObjects => (NODE_STATE, "ListObjects"),
+            Self::Plan => (NODE_STATE, "Plan"),
+            Self::ListHistory => (NODE_STATE, "ListHistory"),
+            Self::NodeStateWatch => (NODE_STATE, "Watch"),
+            Self::Resync => (NODE_STATE, "Resync"),
+            Self::Rollback => (NODE_STATE, "Rollback"),
+            Self::Pause => (NODE_STATE, "Pause"),
+            Self::Resume => (NODE_STATE, "Resume"),
             Self::HealthCheck => ("grpc.health.v1.Health", "Check"),
             Self::HealthWatch => ("grpc.health.v1.Health", "Watch"),
             Self::ReflectionV1 => ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo"),
@@ -89,11 +124,12 @@ impl GrpcMethod {
 }
 
 /// Codes that the server or its library answers with; their series exist from the start.
-const ANSWERED: [Code; 10] = [
+const ANSWERED: [Code; 11] = [
     Code::Ok,
     Code::Cancelled,
     Code::Unknown,
     Code::NotFound,
+    Code::InvalidArgument,
     Code::PermissionDenied,
     Code::ResourceExhausted,
     Code::OutOfRange,

@@ -1,12 +1,14 @@
 //! The one loop: when a subsystem is passed over, how soon again, and what is told of it.
 
+mod obey;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
@@ -15,11 +17,17 @@ use trimtab_domain::spec::NodeSpec;
 
 use super::backoff::{Backoff, spread};
 use super::board::Board;
+use super::chronicle;
 use super::fight::Fights;
+use super::history::History;
+use super::hold::{HoldBook, LONGEST_HOLD, Stand};
+use super::orders::{Done, Order, Switchboard};
 use super::pass::{self, Outcome, Preview};
 use super::report::{Fight, State, SubsystemReport, Trigger};
 use super::{Class, Error, Subsystem};
 use crate::ports::DriftEvents;
+
+use self::obey::Standing;
 
 /// Shortest time between the starts of two passes that drift events ask for.
 const DRIFT_GAP: Duration = Duration::from_millis(10);
@@ -51,6 +59,12 @@ pub struct Context {
     pub resync: Duration,
     /// Ends the loop after the step in hand.
     pub cancel: CancellationToken,
+    /// Where people's orders come from.
+    pub switchboard: Arc<Switchboard>,
+    /// Where pauses are written down.
+    pub holds: Arc<dyn HoldBook>,
+    /// Where changes are noted.
+    pub history: Arc<History>,
 }
 
 /// A subsystem behind one type, so that the composition root can hold them in one list.
@@ -125,14 +139,24 @@ struct Runner<S> {
     drift_gap: Duration,
     /// The subsystem's own resync, as the last pass told it.
     resync: Option<Duration>,
+    orders: mpsc::Receiver<Order>,
+    /// A person's order to stand still.
+    standing: Option<Standing>,
+    /// Who waits for the end of the next pass.
+    asked: Vec<oneshot::Sender<Done>>,
 }
 
 impl<S: Subsystem> Runner<S> {
     fn new(subsystem: S, context: Context) -> Self {
         let wake = context.drift.subscribe(S::NAME);
         let own_wake = subsystem.wake().unwrap_or_default();
+        let orders = context.switchboard.connect(S::NAME);
+        let standing = context.holds.read(S::NAME).and_then(Standing::begin);
         Self {
             subsystem,
+            orders,
+            standing,
+            asked: Vec::new(),
             context,
             wake,
             own_wake,
@@ -152,7 +176,7 @@ impl<S: Subsystem> Runner<S> {
             let Some(in_force) = in_force else { if self.wait_for_profile().await { continue } else { break } };
             let started = Instant::now();
             let retry = self.pass(trigger, &in_force).await;
-            trigger = match self.next_trigger(started, retry).await {
+            trigger = match self.next_trigger(started, retry, &in_force.spec).await {
                 Some(trigger) => trigger,
                 None => break,
             };
@@ -178,10 +202,17 @@ impl<S: Subsystem> Runner<S> {
 
     /// True once there may be a profile, false when the agent ends.
     async fn wait_for_profile(&mut self) -> bool {
-        tokio::select! {
-            biased;
-            () = self.context.cancel.cancelled() => false,
-            changed = self.context.spec.changed() => changed.is_ok(),
+        loop {
+            tokio::select! {
+                biased;
+                () = self.context.cancel.cancelled() => return false,
+                changed = self.context.spec.changed() => return changed.is_ok(),
+                Some(order) = self.orders.recv() => {
+                    self.obey(order, None).await;
+                    // A pass without a profile makes no sense; who asked for one has been told.
+                    self.asked.clear();
+                }
+            }
         }
     }
 
@@ -199,23 +230,15 @@ impl<S: Subsystem> Runner<S> {
         }
         let all_held_before = same_wish && self.report.last_error.is_none();
         let started = Instant::now();
-        let outcome = {
-            let fights = &self.fights;
-            let span = info_span!("pass", subsystem = S::NAME, generation, trigger = trigger.as_str());
-            pass::run(
-                &self.subsystem,
-                S::desired(&in_force.spec),
-                |object| fights.holds(object, started),
-                &self.context.cancel,
-            )
-            .instrument(span)
-            .await
-        };
+        let span = info_span!("pass", subsystem = S::NAME, generation, trigger = trigger.as_str());
+        let outcome = self.look_or_run(&in_force.spec, started).instrument(span).await;
         let now = Instant::now();
+        let mut drifted = BTreeSet::new();
         for object in &outcome.repaired {
             if !self.written.insert(object.clone()) || all_held_before {
                 self.fights.repaired(object, now);
                 self.report.totals.drift_found += 1;
+                drifted.insert(object.clone());
             }
         }
         self.fights.forget_quiet(now);
@@ -236,8 +259,42 @@ impl<S: Subsystem> Runner<S> {
             Some(Class::Transient) => Some(self.backoff.failed()),
             Some(Class::Terminal | Class::Refused) => None,
         };
+        self.chronicle(
+            &outcome,
+            &chronicle::Pass { trigger, generation, drifted: &drifted, writer: &|object| self.likely_writer(object) },
+        );
+        self.answer_asked(&outcome);
         self.tell(trigger, generation, now.duration_since(started), outcome);
         retry
+    }
+
+    /// The pass itself: of all its steps, or of none while a person has paused the subsystem.
+    async fn look_or_run(&self, spec: &NodeSpec, started: Instant) -> Outcome {
+        let nothing = NodeSpec::default();
+        let spec = match self.standing.as_ref().map(|standing| standing.hold.stand) {
+            Some(Stand::Pause) => return pass::look(&self.subsystem, S::desired(spec)).await,
+            Some(Stand::GiveBack) => &nothing,
+            None => spec,
+        };
+        let holds = |object: &str| self.fights.holds(object, started);
+        pass::run(&self.subsystem, S::desired(spec), holds, &self.context.cancel).await
+    }
+
+    fn likely_writer(&self, object: &str) -> Option<String> {
+        self.subsystem.seen_writer(object).or_else(|| S::likely_writer(object).map(str::to_owned))
+    }
+
+    fn chronicle(&self, outcome: &Outcome, pass: &chronicle::Pass<'_>) {
+        for change in chronicle::changes(&self.report, outcome, pass) {
+            self.context.history.note(change);
+        }
+    }
+
+    fn answer_asked(&mut self, outcome: &Outcome) {
+        for asked in self.asked.drain(..) {
+            // Who asked may have gone away.
+            let _told = asked.send(Done::from(outcome));
+        }
     }
 
     fn tell(&mut self, trigger: Trigger, generation: u64, took: Duration, outcome: Outcome) {
@@ -267,7 +324,9 @@ impl<S: Subsystem> Runner<S> {
             report.findings = outcome.findings;
             report.objects = outcome.objects;
             report.measures = outcome.measures;
+            report.withheld = outcome.withheld.into_iter().map(|step| step.text).collect();
         }
+        report.hold = self.standing.as_ref().map(|standing| standing.hold.clone());
         if error.is_none() {
             report.last_success = Some(now);
         } else if report.last_error != error {
@@ -290,9 +349,15 @@ impl<S: Subsystem> Runner<S> {
             .collect();
         report.state = match (&report.last_error, report.fights.is_empty()) {
             (Some(_), _) => State::Failing,
+            (None, _) if report.hold.is_some() => State::Paused,
             (None, false) => State::Fighting,
             (None, true) => State::Converged,
         };
+        let repaired: Vec<String> =
+            outcome.repaired.iter().filter(|object| !outcome.held.contains(object)).cloned().collect();
+        for change in chronicle::fights(S::NAME, &report.fights, &repaired) {
+            self.context.history.note(change);
+        }
         for fight in &report.fights {
             if !outcome.held.contains(&fight.object) && outcome.repaired.contains(&fight.object) {
                 let writer = fight.likely_writer.as_deref().unwrap_or("unknown");
@@ -303,7 +368,7 @@ impl<S: Subsystem> Runner<S> {
     }
 
     /// Waits for whatever asks for the next pass; `None` when the agent ends.
-    async fn next_trigger(&mut self, started: Instant, retry: Option<Duration>) -> Option<Trigger> {
+    async fn next_trigger(&mut self, started: Instant, retry: Option<Duration>, spec: &NodeSpec) -> Option<Trigger> {
         let now = Instant::now();
         let resync = match self.resync {
             // What a profile calls the longest time is not exceeded.
@@ -313,16 +378,27 @@ impl<S: Subsystem> Runner<S> {
         let again = retry.map(|pause| now + pause).into_iter().chain(self.fights.next_end(now)).min();
         let deadline = again.map_or(resync, |again| again.min(resync));
         let on_time = if deadline < resync { Trigger::Retry } else { Trigger::Resync };
-        let trigger = tokio::select! {
-            biased;
-            () = self.context.cancel.cancelled() => return None,
-            changed = self.context.spec.changed() => match changed {
-                Ok(()) => return Some(Trigger::Profile),
-                Err(_) => return None,
-            },
-            () = self.wake.notified() => Trigger::Drift,
-            () = self.own_wake.notified() => Trigger::Workload,
-            () = tokio::time::sleep_until(deadline) => on_time,
+        let trigger = loop {
+            // Far away without a pause.
+            let pause_ends = self.standing.as_ref().map_or(deadline + LONGEST_HOLD, |standing| standing.ends);
+            tokio::select! {
+                biased;
+                () = self.context.cancel.cancelled() => return None,
+                changed = self.context.spec.changed() => match changed {
+                    Ok(()) => return Some(Trigger::Profile),
+                    Err(_) => return None,
+                },
+                Some(order) = self.orders.recv() => if self.obey(order, Some(spec)).await {
+                    return Some(Trigger::Request);
+                },
+                () = self.wake.notified() => break Trigger::Drift,
+                () = self.own_wake.notified() => break Trigger::Workload,
+                () = tokio::time::sleep_until(pause_ends) => {
+                    self.end_pause();
+                    return Some(Trigger::Request);
+                }
+                () = tokio::time::sleep_until(deadline) => break on_time,
+            }
         };
         if matches!(trigger, Trigger::Drift | Trigger::Workload) {
             // Never spin: whoever writes, or makes containers, without a pause is met at a bounded rate, and passes that

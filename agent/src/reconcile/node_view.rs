@@ -2,6 +2,7 @@
 
 mod machine;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use trimtab_domain::workload::{ContainerId, PodUid, QosClass};
@@ -27,6 +28,23 @@ pub struct NodeView {
     pub observe_only: Option<String>,
     /// How late containers were pinned since the agent started.
     pub late_pins: LatePins,
+    /// Why containers have what they have; those of which nobody decides are not in it.
+    pub explanations: BTreeMap<ContainerId, Explained>,
+}
+
+/// Why a container has the CPUs and the memory that it has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Explained {
+    /// The rule that decided, in one sentence.
+    pub rule: String,
+    /// What the container asks for; empty: not known.
+    pub request: String,
+    /// Policies in force.
+    pub policy: String,
+    /// The NUMA nodes that were agreed on, and how well that suits; empty: no opinion.
+    pub hint: String,
+    /// Who writes its sets; empty: nobody.
+    pub writer: String,
 }
 
 /// How late containers were pinned that got CPUs of their own when they ran already; one that a runtime created with its

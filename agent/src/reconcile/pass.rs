@@ -18,6 +18,10 @@ use super::{Class, Error, Step, Subsystem, Watch};
 pub struct Outcome {
     /// The steps made or tried, in order.
     pub steps: Vec<StepReport>,
+    /// The same steps, with what the history tells of them.
+    pub made: Vec<MadeStep>,
+    /// The steps that a paused subsystem would have made.
+    pub withheld: Vec<MadeStep>,
     /// The objects of the steps that brought back what others had changed.
     pub repaired: Vec<String>,
     /// Objects that were left alone because of a fight.
@@ -41,6 +45,25 @@ pub struct Outcome {
     pub again: bool,
     /// Failures with their class; empty: the pass succeeded.
     pub failures: Vec<Failure>,
+}
+
+/// A step as the history tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeStep {
+    /// Object, old and new value.
+    pub text: String,
+    /// The object; `None`: the agent's own book-keeping.
+    pub object: Option<String>,
+    /// Whether it brings back what had been ordered before.
+    pub repair: bool,
+    /// The chain of causes if it failed; `None`: it was done, or not tried.
+    pub error: Option<String>,
+}
+
+impl MadeStep {
+    fn of(step: &impl Step) -> Self {
+        Self { text: step.to_string(), object: step.object().map(str::to_owned), repair: step.is_repair(), error: None }
+    }
 }
 
 /// A failure of a pass.
@@ -99,6 +122,20 @@ pub async fn preview<S: Subsystem>(subsystem: &S, desired: &S::Desired) -> Resul
     Ok(Preview { steps, refusals: plan.refusals, findings: plan.findings })
 }
 
+/// Observes and plans for a report; changes nothing, and tells what it would change.
+pub async fn look<S: Subsystem>(subsystem: &S, desired: &S::Desired) -> Outcome {
+    let mut outcome = Outcome::default();
+    match subsystem.observe(desired).await {
+        Ok(observed) => {
+            let plan = S::plan(desired, &observed);
+            outcome.withheld = plan.steps().map(MadeStep::of).collect();
+            conclude::<S>(&mut outcome, desired, &observed, plan);
+        }
+        Err(error) => outcome.failures.push(Failure::from(&error)),
+    }
+    outcome
+}
+
 /// Runs one pass. `holds` tells which objects must be left alone; after `cancel` no further step is begun.
 pub async fn run<S: Subsystem>(
     subsystem: &S,
@@ -155,6 +192,7 @@ async fn apply<S: Subsystem>(subsystem: &S, plan: &Plan<S::Step>, cancel: &Cance
                     Ok(()) => {
                         info!("{text}");
                         outcome.repaired.extend(step.object().filter(|_| step.is_repair()).map(str::to_owned));
+                        outcome.made.push(MadeStep::of(step));
                         outcome.steps.push(StepReport { step: text, error: None });
                     }
                     Err(error) => {
@@ -162,6 +200,7 @@ async fn apply<S: Subsystem>(subsystem: &S, plan: &Plan<S::Step>, cancel: &Cance
                         if error.class != Class::Refused {
                             outcome.failures.push(Failure::from(&error));
                         }
+                        outcome.made.push(MadeStep { error: Some(error.chain()), ..MadeStep::of(step) });
                         outcome.steps.push(StepReport { step: text, error: Some(error.chain()) });
                         whole = false;
                         break;

@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 use trimtab_domain::masquerade::Conntrack;
 use trimtab_domain::plan::{Finding, Refusal};
 
+use super::hold::Hold;
+
 /// One object of a subsystem as the last pass saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectReport {
@@ -37,11 +39,13 @@ pub enum State {
     Failing,
     /// Another program keeps undoing a change; the agent has slowed down.
     Fighting,
+    /// A person has paused it: the node is observed, and nothing is written.
+    Paused,
 }
 
 impl State {
     /// Every state, for pre-created metric series.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Converged, Self::Failing, Self::Fighting];
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Converged, Self::Failing, Self::Fighting, Self::Paused];
 
     /// The label in metrics and tables.
     #[must_use]
@@ -51,6 +55,7 @@ impl State {
             Self::Converged => "converged",
             Self::Failing => "failing",
             Self::Fighting => "fighting",
+            Self::Paused => "paused",
         }
     }
 }
@@ -164,6 +169,10 @@ pub struct SubsystemReport {
     pub unready: Option<String>,
     /// Running totals.
     pub totals: Totals,
+    /// The pause in force; `None`: none.
+    pub hold: Option<Hold>,
+    /// The steps that a pass would make if there were no pause: object, old and new value.
+    pub withheld: Vec<String>,
 }
 
 impl SubsystemReport {
@@ -188,6 +197,8 @@ impl SubsystemReport {
             last_error: None,
             unready: None,
             totals: Totals::default(),
+            hold: None,
+            withheld: Vec::new(),
         }
     }
 }

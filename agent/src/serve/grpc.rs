@@ -8,12 +8,12 @@ mod podresources;
 mod unary;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
-use trimtab_proto::node::v1alpha1::node_state_server::NodeStateServer;
 use trimtab_proto::{node, podresources as wire};
 
 pub(crate) use self::guard::Guard;
@@ -21,13 +21,17 @@ use self::health::HealthAnswers;
 pub(crate) use self::health::Serving;
 pub(crate) use self::limit::PeerLimiter;
 pub use self::limit::RateLimit;
-use self::node_state::NodeStateAnswers;
+use self::node_state::NodeState;
+pub use self::node_state::WatchLimits;
+pub(crate) use self::node_state::Watchers;
 use self::podresources::{Lister, PodResourcesV1, PodResourcesV1Alpha1};
+use crate::reconcile::history::History;
 use crate::reconcile::node_view::NodeView;
+use crate::reconcile::orders::{Switchboard, Undelivered};
 use crate::reconcile::report::NodeReport;
 use crate::serve::peer::{Identity, NotAdmin};
 
-/// Longest request that is read; the largest sensible one names a pod and its namespace, 317 bytes.
+/// Longest request that is read; the largest sensible one bears a profile to be planned for.
 pub(crate) const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// Answers above this are refused by clients that keep gRPC's default receive limit.
@@ -58,6 +62,16 @@ pub(crate) enum Refused {
     HealthUnknown { service: String },
     #[error("the agent is stopping")]
     Stopping,
+    #[error("{field}: {detail}")]
+    Argument { field: &'static str, detail: String },
+    #[error(transparent)]
+    Undelivered(#[from] Undelivered),
+    #[error("too many {what} were asked for; wait a few seconds")]
+    TooOften { what: &'static str },
+    #[error("{limit} watches are open already; end one, or ask with GetReport")]
+    TooManyWatchers { limit: usize },
+    #[error("nothing was read for {}; watch again with resume_version {version}", humantime::format_duration(*patience))]
+    TooSlow { patience: Duration, version: u64 },
     #[error("compressed requests are not supported; send them with grpc-encoding identity")]
     Compressed,
 }
@@ -70,10 +84,16 @@ pub(crate) fn status(refused: &Refused) -> Status {
         Refused::UnknownMethod { .. } | Refused::UnknownService { .. } | Refused::Compressed => {
             Status::unimplemented(text)
         }
-        Refused::RateLimited | Refused::TooLarge { .. } => Status::resource_exhausted(text),
+        Refused::RateLimited
+        | Refused::TooLarge { .. }
+        | Refused::TooOften { .. }
+        | Refused::TooManyWatchers { .. }
+        | Refused::TooSlow { .. }
+        | Refused::Undelivered(Undelivered::Busy { .. }) => Status::resource_exhausted(text),
+        Refused::Argument { .. } | Refused::Undelivered(Undelivered::Unknown { .. }) => Status::invalid_argument(text),
         Refused::PeerNotAllowed { .. } | Refused::NotAdmin(_) => Status::permission_denied(text),
         Refused::HealthUnknown { .. } => Status::not_found(text),
-        Refused::Stopping => Status::unavailable(text),
+        Refused::Stopping | Refused::Undelivered(Undelivered::Stopping) => Status::unavailable(text),
         Refused::Malformed { .. } => Status::internal(text),
     }
 }
@@ -97,6 +117,12 @@ pub(crate) struct Sources {
     pub(crate) view: watch::Receiver<Arc<NodeView>>,
     /// What health tells.
     pub(crate) serving: watch::Receiver<Serving>,
+    /// What was changed.
+    pub(crate) history: Arc<History>,
+    /// The way to the engine.
+    pub(crate) switchboard: Arc<Switchboard>,
+    /// Who watches.
+    pub(crate) watchers: Watchers,
 }
 
 /// The services whose health can be asked for.
@@ -123,7 +149,7 @@ pub(crate) fn routes(sources: &Sources, reflection: Reflection) -> Result<Routes
     routes
         .add_service(PodResourcesV1::new(Arc::clone(&lister)))
         .add_service(PodResourcesV1Alpha1::new(lister))
-        .add_service(NodeStateServer::new(NodeStateAnswers::new(sources)).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(NodeState::new(sources))
         .add_service(health.max_decoding_message_size(MAX_REQUEST_BYTES));
     if reflection == Reflection::Offered {
         routes.add_service(describe().build_v1()?).add_service(describe().build_v1alpha()?);

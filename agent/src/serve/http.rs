@@ -67,7 +67,7 @@ pub(super) struct Pages {
 
 impl Pages {
     pub(super) fn new(state: ServeState, (address, page): (SocketAddr, Page), stop: CancellationToken) -> Self {
-        let ServeState { report, view, metrics } = state;
+        let ServeState { report, view, metrics, .. } = state;
         let viewers = Arc::new(Semaphore::new(page::MAX_VIEWERS));
         Self { metrics, report, view, loopback: address.ip().is_loopback(), page, viewers, stop }
     }

@@ -121,7 +121,7 @@ fn rows() -> Vec<(&'static str, Vec<u8>, Vec<u8>, Stated)> {
             "larger than the limit of NodeState",
             good(REPORT),
             long_body,
-            ("200", "11", "decoded message length too large"),
+            ("200", "8", "grpc: received message larger than max (70000 vs. 65536)"),
         ),
         ("compressed", good(LIST), vec![1, 0, 0, 0, 0], ("200", "12", "compressed requests are not supported")),
         ("garbage for NodeState", good(REPORT), message(&[0xff; 12]), ("200", "13", "")),

@@ -9,7 +9,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use trimtab::metrics::Metrics;
+use trimtab::reconcile::history::History;
 use trimtab::reconcile::node_view::{ContainerView, LatePins, MachineView, MemoryBlock, NodeView, PodView};
+use trimtab::reconcile::orders::Switchboard;
 use trimtab::reconcile::report::{NodeReport, ProfileReport, State, SubsystemReport};
 use trimtab::serve::{self, ServeConfig, ServeError, ServeHandle, ServeState};
 use trimtab_domain::workload::{ContainerId, PodUid, QosClass};
@@ -24,6 +26,8 @@ pub(crate) struct TestServer {
     pub(crate) report: watch::Sender<Arc<NodeReport>>,
     pub(crate) view: watch::Sender<Arc<NodeView>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) history: Arc<History>,
+    pub(crate) switchboard: Arc<Switchboard>,
     pub(crate) stop: CancellationToken,
     pub(crate) handle: ServeHandle,
 }
@@ -50,9 +54,16 @@ impl Setup {
         let (view, view_seen) = watch::channel(Arc::new(self.view));
         let metrics = Arc::new(Metrics::new("1.2.3", &SUBSYSTEMS));
         let stop = CancellationToken::new();
-        let state = ServeState { report: report_seen, view: view_seen, metrics: Arc::clone(&metrics) };
+        let (history, switchboard) = (Arc::<History>::default(), Arc::new(Switchboard::new(&SUBSYSTEMS)));
+        let state = ServeState {
+            report: report_seen,
+            view: view_seen,
+            metrics: Arc::clone(&metrics),
+            history: Arc::clone(&history),
+            switchboard: Arc::clone(&switchboard),
+        };
         let handle = serve::run(self.config, state, stop.clone()).await?;
-        Ok(TestServer { dir: self.dir, report, view, metrics, stop, handle })
+        Ok(TestServer { dir: self.dir, report, view, metrics, history, switchboard, stop, handle })
     }
 
     pub(crate) async fn start(self) -> TestServer {
@@ -178,5 +189,6 @@ pub(crate) fn two_pods() -> NodeView {
         reserved_cpus: vec![0],
         observe_only: None,
         late_pins: LatePins::default(),
+        explanations: std::collections::BTreeMap::new(),
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn section(out: &mut String, report: &NodeReport) {
     for subsystem in &report.subsystems {
         let class = match subsystem.state {
             State::Converged => "good",
-            State::Pending => "plain",
+            State::Pending | State::Paused => "plain",
             State::Failing | State::Fighting => "bad",
         };
         let _ = writeln!(

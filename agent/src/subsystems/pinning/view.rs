@@ -103,6 +103,7 @@ pub(super) fn view(decision: &Decision, observed: &Observed) -> NodeView {
         reserved_cpus: cpus.map(|managers| managers.reserved_cpus().iter().collect()).unwrap_or_default(),
         observe_only: decision.observe_only.clone(),
         late_pins: observed.late,
+        explanations: std::collections::BTreeMap::new(),
     }
 }
 
