@@ -8,6 +8,7 @@ mod pinning;
 pub mod plain;
 mod process;
 mod subsystem;
+mod traffic;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +26,9 @@ use self::nri::NriCollector;
 use self::pinning::PinningMetrics;
 use self::process::ProcessCollector;
 use self::subsystem::SubsystemMetrics;
+use self::traffic::{TrafficCollector, TrafficShown};
 use crate::ports::nri_stats::NriStats;
+use crate::ports::traffic::Traffic;
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::report::NodeReport;
 
@@ -43,6 +46,7 @@ pub struct Metrics {
     grpc: GrpcMetrics,
     nri: Arc<NriStats>,
     conntrack: Arc<ConntrackSeen>,
+    traffic: Arc<TrafficShown>,
 }
 
 impl fmt::Debug for Metrics {
@@ -62,6 +66,8 @@ impl Metrics {
         ours.register_collector(Box::new(NriCollector(Arc::clone(&nri))));
         let conntrack = Arc::<ConntrackSeen>::default();
         ours.register_collector(Box::new(ConntrackCollector(Arc::clone(&conntrack))));
+        let traffic = Arc::<TrafficShown>::default();
+        ours.register_collector(Box::new(TrafficCollector(Arc::clone(&traffic))));
         ours.register(
             "build",
             "Version of the agent; always 1",
@@ -80,7 +86,7 @@ impl Metrics {
         let subsystems = SubsystemMetrics::register(ours, subsystems);
         let pinning = PinningMetrics::register(ours);
         let grpc = GrpcMetrics::register(ours);
-        Self { registry, ready, profile_generation, profile_valid, subsystems, pinning, grpc, nri, conntrack }
+        Self { registry, ready, profile_generation, profile_valid, subsystems, pinning, grpc, nri, conntrack, traffic }
     }
 
     /// Takes over a report. Totals become counters by their difference to the report before.
@@ -110,6 +116,11 @@ impl Metrics {
     #[must_use]
     pub fn nri(&self) -> Arc<NriStats> {
         Arc::clone(&self.nri)
+    }
+
+    /// Shows what the masquerade rules of this node count.
+    pub fn show_traffic(&self, traffic: Arc<Traffic>) {
+        self.traffic.show(traffic);
     }
 
     /// All metrics in the OpenMetrics text format 1.0.

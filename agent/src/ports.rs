@@ -13,6 +13,7 @@ pub mod pod_failure;
 pub mod runtime;
 pub mod shown;
 pub mod threads;
+pub mod traffic;
 pub mod units;
 
 use std::future::Future;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trimtab::reconcile::Subsystem;
 use trimtab::subsystems::masquerade::Masquerade;
-use trimtab_domain::masquerade::{Backend, Family, Network, TableId};
+use trimtab_domain::masquerade::{Backend, Family, NATIVE_TABLE, NativeView, Network, TableId};
 use trimtab_domain::plan::{Cause, Severity};
 use trimtab_domain::record::{Original, Record};
 use trimtab_domain::spec::ip_masq::ClusterNetworks;
@@ -97,6 +97,10 @@ impl Fixture for Node {
 
     fn drift(&self) {
         let backend = self.nat.backend_in_use();
+        if backend == Backend::Native {
+            self.nat.other_native(Family::V4, NativeView::Absent);
+            return self.nat.other_native(Family::V6, NativeView::Odd("other rules".into()));
+        }
         for family in Family::ALL {
             self.load(TableId { family, backend }, &[":IP-MASQ-AGENT - [0:0]", &JUMP.replacen("-A", "-D", 1)]);
         }
@@ -105,7 +109,8 @@ impl Fixture for Node {
     fn break_one(&self) -> Option<String> {
         self.nat.lock(Some(Family::V4));
         let backend = self.nat.backend_in_use();
-        Some(TableId { family: Family::V4, backend }.object("IP-MASQ-AGENT"))
+        let chain = if backend == Backend::Native { NATIVE_TABLE } else { "IP-MASQ-AGENT" };
+        Some(TableId { family: Family::V4, backend }.object(chain))
     }
 
     fn repair(&self) {
@@ -115,10 +120,10 @@ impl Fixture for Node {
 
 #[tokio::test]
 async fn the_five_laws_hold() {
-    for backend in [Backend::Nft, Backend::Legacy] {
+    for backend in [Backend::Nft, Backend::Legacy, Backend::Native] {
         laws::prove_five_laws(|| {
             let node = Node::new(backend);
-            for family in Family::ALL {
+            for family in Family::ALL.into_iter().filter(|_| backend != Backend::Native) {
                 node.load(TableId { family, backend }, &["-A POSTROUTING -o cni0 -j ACCEPT"]);
             }
             node
@@ -260,6 +265,23 @@ async fn another_backend_takes_the_rules_over() {
     node.converge(&spec(ip_masq())).await;
     assert_eq!(node.nat.print(V4), before);
     assert_eq!(node.nat.print(TableId { backend: Backend::Legacy, ..V4 }), rules);
+}
+
+#[tokio::test]
+async fn a_back_end_that_cannot_be_written_leaves_the_old_rules() {
+    let node = Node::new(Backend::Nft);
+    let wish = spec(IpMasqSpec { enable_ipv6: false, ..ip_masq() });
+    node.converge(&wish).await;
+    let rules = node.nat.print(V4);
+    node.nat.use_backend(Backend::Native);
+    node.nat.lock(Some(Family::V4));
+    let pass = node.pass(&wish).await;
+    assert_eq!(pass.failures.len(), 1, "{:?}", pass.failures);
+    assert_eq!(node.nat.print(V4), rules);
+    node.nat.lock(None);
+    node.converge(&wish).await;
+    assert!(!node.nat.print(V4).contains("IP-MASQ-AGENT"));
+    assert_ne!(node.nat.print(TableId { backend: Backend::Native, ..V4 }), "");
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ mod masquerade;
 mod masquerade_connections;
 mod masquerade_crash;
 mod masquerade_daemon;
+mod masquerade_traffic;
 mod nftables;
 mod packets;
 mod pinning;

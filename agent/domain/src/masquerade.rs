@@ -18,6 +18,7 @@ mod preflight;
 mod report;
 mod rule;
 mod saved;
+mod traffic;
 mod view;
 
 pub use beyond::{Beyond, Exception, Pool};
@@ -32,6 +33,7 @@ pub use preflight::Connected;
 pub use report::{ChainReport, objects};
 pub use rule::{Rule, RuleError};
 pub use saved::{SavedTable, TableError};
+pub use traffic::{Counted, CountedChain, RuleCount, Totals, counted_chains, counts_come_with_rules, saved_counts};
 pub use view::{ChainView, Jump, JumpForm, Nested, TableView};
 
 use std::fmt;

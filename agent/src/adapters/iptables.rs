@@ -104,7 +104,9 @@ impl NatTable for Iptables {
         if table.backend == Backend::Legacy && !backend::legacy_tables(table.family).contains("nat") {
             return Ok(Saved::Text(NO_LEGACY_TABLE.to_owned()));
         }
-        match self.tools.run(tool, &["-t", "nat"], "").await {
+        // What the rules have counted is to be had from the kernel, but for those of the legacy tools.
+        let arguments: &[&str] = if table.backend == Backend::Legacy { &["-c", "-t", "nat"] } else { &["-t", "nat"] };
+        match self.tools.run(tool, arguments, "").await {
             Ok(text) => Ok(Saved::Text(text)),
             Err(error) => unavailable(table, &error).ok_or(error),
         }

@@ -4,6 +4,7 @@
 //! The few messages are written out by hand; their layout is that of `linux/netlink.h`, `linux/netfilter/nfnetlink.h`
 //! and `linux/netfilter/nf_tables.h`. Everything is about the network namespace of the calling thread.
 
+pub mod counters;
 mod rules;
 pub mod table;
 mod wire;

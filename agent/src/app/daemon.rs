@@ -72,6 +72,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let switchboard = Arc::new(Switchboard::new(&names));
     let shared = Shared { board, history, switchboard, view: node.view };
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names));
+    metrics.show_traffic(node.traffic);
     let spec = watch::Sender::new(None);
     let cancel = CancellationToken::new();
     let nri = match &args.nri_socket {

@@ -17,6 +17,7 @@ use crate::adapters::ledger::DiskLedger;
 use crate::adapters::masq_files::MasqFiles;
 use crate::adapters::modprobe::Modprobe;
 use crate::adapters::nat_writers::NatWriters;
+use crate::adapters::nftables::counters::KernelCounters;
 use crate::adapters::pod_names::LogNames;
 use crate::adapters::pod_resources::PodResourcesApi;
 use crate::adapters::process_table::ProcessTable;
@@ -31,6 +32,7 @@ use crate::ports::kubelet::KubeletSource;
 use crate::ports::machine::MachineSource;
 use crate::ports::names::Processes;
 use crate::ports::runtime::ContainerRuntime;
+use crate::ports::traffic::Traffic;
 use crate::ports::units::Units;
 use crate::reconcile::engine::{Held, held};
 use crate::reconcile::node_view::NodeView;
@@ -57,6 +59,8 @@ pub(super) struct Node {
     pub(super) answered_runtime: Option<Arc<dyn ContainerRuntime>>,
     /// Who else writes the NAT table; to be told of what the kernel announces.
     pub(super) nat_writers: Arc<NatWriters>,
+    /// What the masquerade rules count.
+    pub(super) traffic: Arc<Traffic>,
 }
 
 /// Wires the subsystems to the node.
@@ -72,6 +76,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let machine: Arc<dyn MachineSource> = Arc::new(SysfsTopology::new(Arc::clone(&host)));
     let nat_writers = Arc::new(NatWriters::new(Arc::clone(&host), Arc::clone(&processes)));
     let nat = Arc::new(Iptables::new(SEARCH_PATH).beside(Arc::clone(&nat_writers)).of_host(&args.host_root));
+    let traffic = Arc::new(Traffic::new(Arc::new(KernelCounters)));
     let units: Arc<dyn Units> = Arc::new(Systemd::new(&args.host_root));
     let answered_runtime = runtime(args, &kubelet, Arc::<RuntimeFiles>::clone(&runtimes));
     let runtime = runtime(args, &kubelet, Arc::<RuntimeFiles>::clone(&runtimes));
@@ -101,15 +106,17 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     });
     let desk = pinning.desk();
     let modules = Arc::new(Modprobe::new("modprobe", &args.host_root));
+    let masquerade = Masquerade::new(nat, Arc::clone(&ledger), Arc::new(MasqFiles::new(&args.state_dir)));
+    let masquerade = masquerade.watching(host).counting(Arc::clone(&traffic));
     let subsystems = vec![
         held(Sysctl::new(Arc::clone(&files), Arc::clone(&ledger))),
         held(Kernel::new(files, modules, Arc::clone(&ledger))),
         held(Cgroup::new(tree, kubelet, runtimes).with_runtime(runtime)),
         held(pinning),
         held(allocatable),
-        held(Masquerade::new(nat, ledger, Arc::new(MasqFiles::new(&args.state_dir))).watching(host)),
+        held(masquerade),
     ];
-    Ok(Node { subsystems, view, desk, answered_runtime, nat_writers })
+    Ok(Node { subsystems, view, desk, answered_runtime, nat_writers, traffic })
 }
 
 /// The container runtime, for the thread that holds the node; each other thread needs its own.

@@ -77,3 +77,9 @@ pub(crate) struct NriHandledLabels {
     pub(crate) method: &'static str,
     pub(crate) result: &'static str,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct TrafficLabels {
+    pub(crate) family: &'static str,
+    pub(crate) rule: &'static str,
+}

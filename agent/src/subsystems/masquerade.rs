@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use trimtab_domain::masquerade::{
-    Backend, Conntrack, Family, Nat, Network, Observed, SavedTable, Step, TableId, TableView, decide, objects,
-    tables_of_interest,
+    Backend, Conntrack, Family, Nat, Network, Observed, SavedTable, Step, TableId, TableView, counted_chains,
+    counts_come_with_rules, decide, objects, saved_counts, tables_of_interest,
 };
 use trimtab_domain::plan::{Cause, Plan};
 use trimtab_domain::spec::ip_masq::{BackendWish, OnExit};
@@ -22,6 +22,7 @@ use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
 use self::configs::{Configs, Wish};
 use self::connections::Connections;
 use crate::ports::masq_config::MasqConfig;
+use crate::ports::traffic::Traffic;
 use crate::ports::{BackendChoice, HostFiles, Ledger, NatError, NatTable, NativeSaved, Saved, Watch};
 use crate::reconcile::report::{Measures, ObjectReport};
 use crate::reconcile::{self, Error, Subsystem};
@@ -32,6 +33,7 @@ pub struct Masquerade<N, L> {
     ledger: Arc<L>,
     configs: Configs,
     connections: Option<Connections>,
+    traffic: Option<Arc<Traffic>>,
     seen: Mutex<BTreeMap<TableId, Seen>>,
     /// Other agents on this node; looked for again with every resync.
     other_agents: Mutex<Option<Vec<String>>>,
@@ -57,13 +59,27 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
     #[must_use]
     pub fn new(nat: Arc<N>, ledger: Arc<L>, files: Arc<dyn MasqConfig>) -> Self {
         let configs = Configs::new(files);
-        Self { nat, ledger, configs, connections: None, seen: Mutex::default(), other_agents: Mutex::default() }
+        Self {
+            nat,
+            ledger,
+            configs,
+            connections: None,
+            traffic: None,
+            seen: Mutex::default(),
+            other_agents: Mutex::default(),
+        }
     }
 
     /// The same, watching the kernel's table of connections through the node's files.
     #[must_use]
     pub fn watching(self, files: Arc<dyn HostFiles>) -> Self {
         Self { connections: Some(Connections::new(files)), ..self }
+    }
+
+    /// The same, telling which rules count what.
+    #[must_use]
+    pub fn counting(self, traffic: Arc<Traffic>) -> Self {
+        Self { traffic: Some(traffic), ..self }
     }
 
     fn other_agents(&self) -> Vec<String> {
@@ -144,7 +160,13 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
             });
         }
         Ok(match self.nat.save(table).await? {
-            Saved::Text(text) => look_at(&text, chains),
+            Saved::Text(text) => {
+                let counting = self.traffic.iter().filter(|_| counts_come_with_rules(table.backend));
+                for (traffic, chain) in counting.flat_map(|traffic| chains.iter().map(move |chain| (traffic, chain))) {
+                    traffic.saved(table, chain, saved_counts(&text, chain));
+                }
+                look_at(&text, chains)
+            }
             Saved::Unavailable { cause, detail } => Nat::Unavailable { cause, detail },
         })
     }
@@ -153,6 +175,16 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = seen.get(&table).filter(|seen| seen.generation == generation && seen.chains == *chains)?;
         Some(seen.nat.clone())
+    }
+
+    /// What the rules have counted is taken in before they go.
+    fn begin_write(&self, table: TableId) {
+        self.forget_table(table);
+        self.traffic.iter().for_each(|traffic| traffic.settle(table));
+    }
+
+    fn end_write(&self, table: TableId, remade: bool) {
+        self.traffic.iter().filter(|_| remade).for_each(|traffic| traffic.rewritten(table));
     }
 
     fn forget_table(&self, table: TableId) {
@@ -195,6 +227,9 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
             if spec.is_some() { (self.nat.connected(), self.other_agents()) } else { Default::default() };
         let nat =
             Observed { backend, backend_reason, tables, records, other_agents, connected, network, without_random };
+        if let Some(traffic) = &self.traffic {
+            traffic.hold(counted_chains(spec, &nat));
+        }
         let watched = self.connections.as_ref().filter(|_| spec.is_some() && network.refusal().is_none());
         Ok(View { nat, wish, conntrack: watched.and_then(Connections::look) })
     }
@@ -214,13 +249,15 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
                 .commit(Self::NAME, std::slice::from_ref(change))
                 .map_err(|error| Error::transient("cannot remember the original rules", error)),
             Step::Write { table, object, change, .. } => {
-                self.forget_table(*table);
+                self.begin_write(*table);
                 let written = self.nat.restore(*table, &change.text).await;
+                self.end_write(*table, written.is_ok() && change.remakes_rules());
                 written.map_err(|error| failed(format!("cannot write {object}"), error))
             }
             Step::Native { table, object, to, .. } => {
-                self.forget_table(*table);
+                self.begin_write(*table);
                 let written = self.nat.write_native(table.family, to.as_ref());
+                self.end_write(*table, written.is_ok());
                 written.map_err(|error| failed(format!("cannot write {object}"), error))
             }
             Step::KeepConfig { .. } => self

@@ -1,4 +1,4 @@
-//! iptables' table `nat` in memory. What it models, and why:
+//! iptables' table `nat`, and the table of our own in nftables, in memory. What it models, and why:
 //!
 //! - a text for `iptables-restore --noflush` is applied whole or not at all: a failed transaction changes nothing;
 //! - naming a chain creates or empties it; `-D` needs a rule that is there, `-X` an empty chain that nothing refers to;
@@ -8,13 +8,14 @@
 //! - a generation that counts changes (nft), or none as soon as there is a table (legacy);
 //! - changes of other programs, which the counts of our own reads and writes leave out;
 //! - an agent that is started in another network than the node's;
+//! - a table of our own in nftables per family, written whole or removed, which counts as a change like any other;
 //! - families that are missing, locked, or that change while they are being read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use trimtab::ports::{BackendChoice, NatError, NatTable, Saved};
-use trimtab_domain::masquerade::{Backend, Family, Network, TableId};
+use trimtab::ports::{BackendChoice, NatError, NatTable, NativeSaved, Saved};
+use trimtab_domain::masquerade::{Backend, Family, NATIVE_TABLE, Native, NativeView, Network, TableId};
 use trimtab_domain::plan::Cause;
 
 /// Chains by name; `true` for built-in ones, which are printed with a policy.
@@ -29,6 +30,7 @@ pub(crate) struct FakeNat {
 struct Node {
     backend: Backend,
     tables: BTreeMap<TableId, Chains>,
+    native: BTreeMap<Family, NativeView>,
     generation: u64,
     locked: Option<Family>,
     missing: Option<Family>,
@@ -45,6 +47,7 @@ impl FakeNat {
         let node = Node {
             backend,
             tables: BTreeMap::new(),
+            native: BTreeMap::new(),
             generation: 1,
             locked: None,
             missing: None,
@@ -65,6 +68,11 @@ impl FakeNat {
     /// Another program changes the rules.
     pub(crate) fn other(&self, table: TableId, text: &str) {
         self.node().change(table, text).unwrap();
+    }
+
+    /// Another program changes the table of our own, or with `Absent` removes it.
+    pub(crate) fn other_native(&self, family: Family, view: NativeView) {
+        self.node().change_native(family, view);
     }
 
     /// The kubelet shows another backend.
@@ -107,7 +115,7 @@ impl FakeNat {
         self.node().changes_during_save.push((table, text.to_owned()));
     }
 
-    /// What `iptables-save` would print, read past the counters.
+    /// What `iptables-save` would print, or the table of our own, read past the counters.
     pub(crate) fn print(&self, table: TableId) -> String {
         self.node().print(table)
     }
@@ -134,7 +142,7 @@ impl NatTable for FakeNat {
 
     fn generation(&self, table: TableId) -> Option<u64> {
         let node = self.node();
-        (table.backend == Backend::Nft || !node.tables.contains_key(&table)).then_some(node.generation)
+        (table.backend != Backend::Legacy || !node.tables.contains_key(&table)).then_some(node.generation)
     }
 
     async fn save(&self, table: TableId) -> Result<Saved, NatError> {
@@ -162,6 +170,28 @@ impl NatTable for FakeNat {
         }
         node.change(table, text).map_err(|why| failure("iptables-restore", &why))
     }
+
+    fn read_native(&self, family: Family) -> Result<NativeSaved, NatError> {
+        let node = self.node();
+        if node.missing == Some(family) {
+            let detail = format!("this kernel has no nftables for {family}; load nf_tables");
+            return Ok(NativeSaved::Unavailable { cause: Cause::Unsupported, detail });
+        }
+        if node.unreadable == Some(family) {
+            return Err(failure("nf_tables", "no memory"));
+        }
+        Ok(NativeSaved::View(node.native.get(&family).cloned().unwrap_or(NativeView::Absent)))
+    }
+
+    fn write_native(&self, family: Family, to: Option<&Native>) -> Result<(), NatError> {
+        let mut node = self.node();
+        node.restores += 1;
+        if node.locked == Some(family) {
+            return Err(failure("nf_tables", "another transaction is under way"));
+        }
+        node.change_native(family, to.map_or(NativeView::Absent, |native| NativeView::Holds(native.clone())));
+        Ok(())
+    }
 }
 
 fn failure(command: &str, output: &str) -> NatError {
@@ -169,7 +199,19 @@ fn failure(command: &str, output: &str) -> NatError {
 }
 
 impl Node {
+    fn change_native(&mut self, family: Family, view: NativeView) {
+        let before = self.native.insert(family, view.clone()).unwrap_or(NativeView::Absent);
+        self.generation += u64::from(before != view);
+    }
+
     fn print(&self, table: TableId) -> String {
+        if table.backend == Backend::Native {
+            return match self.native.get(&table.family) {
+                None | Some(NativeView::Absent) => String::new(),
+                Some(NativeView::Odd(why)) => format!("table {NATIVE_TABLE}: {why}\n"),
+                Some(NativeView::Holds(held)) => format!("table {NATIVE_TABLE}\n{}", held.to_text(table.family)),
+            };
+        }
         let chains = self.tables.get(&table).cloned().unwrap_or_else(fresh);
         let mut text = "# Generated by a double\n*nat\n".to_owned();
         for (name, (built_in, _)) in &chains {

@@ -19,6 +19,14 @@ pub struct Change {
     pub new: String,
 }
 
+impl Change {
+    /// True if rules are made anew and count from zero, false if only what leads to them changes.
+    #[must_use]
+    pub fn remakes_rules(&self) -> bool {
+        self.text.lines().any(|line| line.starts_with(':'))
+    }
+}
+
 /// Brings the chain and its jump to the desired value; `None` if nothing differs. Chain, contents and jump change
 /// together, so that a packet meets the old rules or the new ones. Where a jump is found, it stays; a missing one is
 /// appended. Other forms and repetitions of the jump, and jumps in chains where it has no business, go; with `compat`
