@@ -67,7 +67,8 @@ lab: build ## Boot machines with several NUMA nodes and a real container runtime
 	$(CARGO) test --locked -p trimtab --test lab -- boot --agent "$(CURDIR)/target/release/trimtab" --churn $(LAB_PODS) $(LAB_MACHINES)
 
 fuzz: ## Fuzz every parser for a minute each (needs a nightly toolchain and cargo-fuzz)
-	cd tests/fuzz && for target in $$($(CARGO) fuzz list); do $(CARGO) fuzz run "$$target" -- -max_total_time=60; done
+	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
+	  $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz "$$target" -- -max_total_time=60 || exit 1; done
 
 tools: ## Install what demo and tests need on Debian and Ubuntu; say what is missing elsewhere
 	@deploy/dev/install-tools.sh

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use trimtab::metrics::Metrics;
 use trimtab::ports::nri_stats::{NriMethod, NriResult, RegistrationWait};
-use trimtab::reconcile::node_view::{Lateness, NodeView};
+use trimtab::reconcile::node_view::{Lateness, NodeView, PinnerKind};
 use trimtab::reconcile::report::{Fight, NodeReport, State, SubsystemReport};
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
 
@@ -133,6 +133,8 @@ fn placements_become_cpu_counts() {
     let metrics = metrics();
     let mut view = two_pods();
     view.observe_only = Some("the kubelet pins".into());
+    view.foreign_pinners.insert(PinnerKind::Kubelet);
+    view.held_pods = 3;
     view.pods[0].containers[0].mispinned = Some("somebody moved it".into());
     view.late_pins.later = Lateness { count: 2, last: None, longest: Some(Duration::from_millis(250)) };
     metrics.record_view(&view);
@@ -145,6 +147,9 @@ fn placements_become_cpu_counts() {
         ("trimtab_pinning_containers", 3.0),
         ("trimtab_pinning_pinned_containers", 1.0),
         ("trimtab_pinning_observe_only", 1.0),
+        ("trimtab_pinning_foreign_pinner{kind=\"kubelet\"}", 1.0),
+        ("trimtab_pinning_foreign_pinner{kind=\"runtime\"}", 0.0),
+        ("trimtab_pinning_held_pods", 3.0),
         ("trimtab_pinning_mispinned_containers", 1.0),
         ("trimtab_pinning_late_pins_total{phase=\"later\"}", 2.0),
         ("trimtab_pinning_late_pins_total{phase=\"start\"}", 0.0),
@@ -156,6 +161,8 @@ fn placements_become_cpu_counts() {
     metrics.record_view(&NodeView::default());
     assert_eq!(value(&metrics, "trimtab_pinning_cpus{pool=\"exclusive\"}"), 0.0);
     assert_eq!(value(&metrics, "trimtab_pinning_mispinned_containers"), 0.0);
+    assert_eq!(value(&metrics, "trimtab_pinning_foreign_pinner{kind=\"kubelet\"}"), 0.0);
+    assert_eq!(value(&metrics, "trimtab_pinning_held_pods"), 0.0);
     assert_eq!(value(&metrics, "trimtab_pinning_late_pins_total{phase=\"later\"}"), 2.0, "a counter never falls");
 }
 

@@ -91,6 +91,9 @@ pub struct ToldResources {
     pub cpu_shares: Option<u64>,
     /// Microseconds per period; 0 and less: no bound.
     pub cpu_quota_us: Option<i64>,
+    /// The same as the kubelet asked for it when the container was made, where the runtime still shows that: whoever has
+    /// lifted the bound through the runtime since has left this as it was.
+    pub made_with_quota_us: Option<i64>,
     /// Microseconds.
     pub cpu_period_us: Option<u64>,
     /// Bytes; 0 and less: no bound.
@@ -110,6 +113,7 @@ impl ToldResources {
     pub fn update(&mut self, change: &Self) {
         self.cpu_shares = change.cpu_shares.or(self.cpu_shares);
         self.cpu_quota_us = change.cpu_quota_us.or(self.cpu_quota_us);
+        self.made_with_quota_us = change.made_with_quota_us.or(self.made_with_quota_us);
         self.cpu_period_us = change.cpu_period_us.or(self.cpu_period_us);
         self.memory_limit_bytes = change.memory_limit_bytes.or(self.memory_limit_bytes);
         self.oom_score_adj = change.oom_score_adj.or(self.oom_score_adj);

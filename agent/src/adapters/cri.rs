@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use tonic::Code;
 use trimtab_domain::cgroup::{Component, Configured};
-use trimtab_domain::roster::SandboxId;
 use trimtab_domain::roster::isolation::HandlerTypes;
+use trimtab_domain::roster::{ContainerState as ContainerLife, SandboxId};
 use trimtab_domain::spec::cgroup::CgroupDriver;
 use trimtab_domain::workload::ContainerId;
 use trimtab_proto::runtime::v1::{
@@ -120,7 +120,8 @@ impl CriRuntime {
 
     /// The created ones are asked for first: one that is started meanwhile is then listed twice rather than not at all.
     /// A runtime that was restarted under load does not know how it goes with some that run, and they must not be taken
-    /// for over. What belongs to no listed sandbox is being stopped.
+    /// for over. Nor must those that run in a sandbox that is not ready: its own process may have died, or the runtime has
+    /// not found it again.
     async fn listing(&self) -> Result<RuntimeListing, CallError> {
         let mut containers = self.list_containers(ContainerState::ContainerCreated).await?;
         containers.extend(self.list_containers(ContainerState::ContainerUnknown).await?);
@@ -128,14 +129,32 @@ impl CriRuntime {
         let started: BTreeSet<&ContainerId> = running.iter().map(|container| &container.id).collect();
         containers.retain(|created| !started.contains(&created.id));
         containers.extend(running);
-        let sandboxes = self.list_sandboxes(PodSandboxState::SandboxReady).await?;
-        let ready: BTreeSet<&SandboxId> = sandboxes.iter().map(|sandbox| &sandbox.id).collect();
-        containers.retain(|container| ready.contains(&container.sandbox));
+        let sandboxes = self.sandboxes_of(&mut containers).await?;
         let missing = lock(&self.details).missing(&sandboxes, &containers);
         details::ask(&self.line, &self.details, missing).await?;
         let mut handlers = self.told_handlers().await?;
         let (sandboxes, containers) = lock(&self.details).complete(sandboxes, containers, &mut handlers);
         Ok(RuntimeListing { sandboxes, containers, handlers })
+    }
+
+    /// Ready sandboxes, and those that are not ready and that some of the containers are in. Containers that were not
+    /// started there never will be, and are left out.
+    async fn sandboxes_of(
+        &self,
+        containers: &mut Vec<convert::Listed>,
+    ) -> Result<Vec<convert::ListedSandbox>, CallError> {
+        let mut sandboxes = self.list_sandboxes(PodSandboxState::SandboxReady).await?;
+        let ready: BTreeSet<SandboxId> = sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
+        containers.retain(|one| ready.contains(&one.sandbox) || one.state != ContainerLife::Created);
+        let homes: BTreeSet<&SandboxId> = containers.iter().map(|container| &container.sandbox).collect();
+        if homes.iter().any(|home| !ready.contains(*home)) {
+            let mut others = self.list_sandboxes(PodSandboxState::SandboxNotready).await?;
+            others.retain(|sandbox| homes.contains(&sandbox.id) && !ready.contains(&sandbox.id));
+            sandboxes.extend(others);
+        }
+        let known: BTreeSet<&SandboxId> = sandboxes.iter().map(|sandbox| &sandbox.id).collect();
+        containers.retain(|container| known.contains(&container.sandbox));
+        Ok(sandboxes)
     }
 
     /// Types of the handlers by the configuration that containerd shows; others show none, and files have to do.

@@ -8,9 +8,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::{PhaseLabel, PoolLabel};
+use super::labels::{KindLabel, PhaseLabel, PoolLabel};
 use super::subsystem::to_gauge;
-use crate::reconcile::node_view::{Lateness, NodeView};
+use crate::reconcile::node_view::{Lateness, NodeView, PinnerKind};
 
 pub(super) struct PinningMetrics {
     cpus: Family<PoolLabel, Gauge>,
@@ -20,6 +20,8 @@ pub(super) struct PinningMetrics {
     pinned_containers: Gauge,
     mispinned_containers: Gauge,
     observe_only: Gauge,
+    foreign_pinners: Family<KindLabel, Gauge>,
+    held_pods: Gauge,
     late_pins: Family<PhaseLabel, Counter>,
     unpinned: Family<PhaseLabel, Gauge<f64, AtomicU64>>,
 }
@@ -34,6 +36,8 @@ impl PinningMetrics {
             pinned_containers: Gauge::default(),
             mispinned_containers: Gauge::default(),
             observe_only: Gauge::default(),
+            foreign_pinners: Family::default(),
+            held_pods: Gauge::default(),
             late_pins: Family::default(),
             unpinned: Family::default(),
         };
@@ -55,6 +59,16 @@ impl PinningMetrics {
             "pinning_observe_only",
             "1 if a policy is set and yet nothing is written, because another program pins",
             &metrics.observe_only,
+        );
+        gauge(
+            "pinning_held_pods",
+            "Pods that wait because a container of theirs was refused when it was to be created",
+            &metrics.held_pods,
+        );
+        registry.register(
+            "pinning_foreign_pinner",
+            "1 for each kind of other program that was found to pin: the kubelet itself, or somebody at the runtime",
+            metrics.foreign_pinners.clone(),
         );
         registry.register(
             "pinning_late_pins",
@@ -87,6 +101,11 @@ impl PinningMetrics {
         let pinned = containers().filter(|container| !container.exclusive_cpus.is_empty()).count();
         self.pinned_containers.set(to_gauge(pinned));
         self.observe_only.set(i64::from(view.observe_only.is_some()));
+        for kind in PinnerKind::ALL {
+            let found = i64::from(view.foreign_pinners.contains(&kind));
+            self.foreign_pinners.get_or_create(&KindLabel { kind: kind.as_str() }).set(found);
+        }
+        self.held_pods.set(to_gauge(view.held_pods));
         self.mispinned_containers.set(to_gauge(containers().filter(|container| container.mispinned.is_some()).count()));
         self.record_lateness("start", &view.late_pins.at_start);
         self.record_lateness("later", &view.late_pins.later);

@@ -19,7 +19,8 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// Who answers.
     fn about(&self) -> Answer<'_, RuntimeAbout>;
 
-    /// All ready sandboxes and the containers that are created or running. What is costly to ask (process, cgroup,
+    /// All ready sandboxes and those others in which something runs, with the containers that are created or running (or of
+    /// which the runtime does not know). What is costly to ask (process, cgroup,
     /// resources) is asked once per container and kept; if that takes too long, the rest of it is left out and asked by
     /// the next call.
     fn list(&self) -> Answer<'_, RuntimeListing>;

@@ -31,6 +31,8 @@ use self::obey::Standing;
 
 /// Shortest time between the starts of two passes that drift events ask for.
 const DRIFT_GAP: Duration = Duration::from_millis(10);
+/// Passes may follow one another without a rest for so long, beyond half of the time.
+const BUSY_AT_ONCE: Duration = Duration::from_millis(500);
 /// The gap grows to this while events keep coming although nothing has drifted.
 const LONGEST_DRIFT_GAP: Duration = Duration::from_secs(1);
 
@@ -137,6 +139,10 @@ struct Runner<S> {
     fights: Fights,
     backoff: Backoff,
     drift_gap: Duration,
+    /// Time spent in passes of late, beyond half of the time that went by.
+    busy: Duration,
+    /// When that was reckoned last.
+    reckoned: Instant,
     /// The subsystem's own resync, as the last pass told it.
     resync: Option<Duration>,
     orders: mpsc::Receiver<Order>,
@@ -165,6 +171,8 @@ impl<S: Subsystem> Runner<S> {
             fights: Fights::default(),
             backoff: Backoff::default(),
             drift_gap: DRIFT_GAP,
+            busy: Duration::ZERO,
+            reckoned: Instant::now(),
             resync: None,
         }
     }
@@ -370,6 +378,8 @@ impl<S: Subsystem> Runner<S> {
     /// Waits for whatever asks for the next pass; `None` when the agent ends.
     async fn next_trigger(&mut self, started: Instant, retry: Option<Duration>, spec: &NodeSpec) -> Option<Trigger> {
         let now = Instant::now();
+        self.busy = (self.busy + (now - started)).saturating_sub((now - self.reckoned) / 2);
+        self.reckoned = now;
         let resync = match self.resync {
             // What a profile calls the longest time is not exceeded.
             Some(longest) => now + longest - longest / 5 + spread(longest / 5),
@@ -402,8 +412,11 @@ impl<S: Subsystem> Runner<S> {
         };
         if matches!(trigger, Trigger::Drift | Trigger::Workload) {
             // Never spin: whoever writes, or makes containers, without a pause is met at a bounded rate, and passes that
-            // take long leave as much time between them.
-            let gap = self.drift_gap.max((now - started).min(LONGEST_DRIFT_GAP) * 2);
+            // take long leave as much time between them. The first of them follow at once, for what was read before a
+            // change would else be healed a whole pass later.
+            let rest =
+                if self.busy > BUSY_AT_ONCE { (now - started).min(LONGEST_DRIFT_GAP) * 2 } else { Duration::ZERO };
+            let gap = self.drift_gap.max(rest);
             tokio::select! {
                 () = tokio::time::sleep_until(started + gap) => {}
                 () = self.context.cancel.cancelled() => return None,

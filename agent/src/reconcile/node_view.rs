@@ -2,7 +2,7 @@
 
 mod machine;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use trimtab_domain::workload::{ContainerId, PodUid, QosClass};
@@ -26,6 +26,10 @@ pub struct NodeView {
     pub reserved_cpus: Vec<u32>,
     /// Why nothing is written although a policy is set; `None`: pins are enforced.
     pub observe_only: Option<String>,
+    /// Who else pins; empty: nobody.
+    pub foreign_pinners: BTreeSet<PinnerKind>,
+    /// Pods of which a container is not created at the moment, because the runtime was answered that it cannot be placed.
+    pub held_pods: usize,
     /// How late containers were pinned since the agent started.
     pub late_pins: LatePins,
     /// Why containers have what they have; those of which nobody decides are not in it.
@@ -45,6 +49,29 @@ pub struct Explained {
     pub hint: String,
     /// Who writes its sets; empty: nobody.
     pub writer: String,
+}
+
+/// Another program that gives out CPUs or memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PinnerKind {
+    /// The kubelet, by its configuration, its state files or its own word.
+    Kubelet,
+    /// Somebody whose sets show at the container runtime: another NRI plugin, hooks of CRI-O, a manager in disguise.
+    Runtime,
+}
+
+impl PinnerKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Kubelet, Self::Runtime];
+
+    /// Label in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kubelet => "kubelet",
+            Self::Runtime => "runtime",
+        }
+    }
 }
 
 /// How late containers were pinned that got CPUs of their own when they ran already; one that a runtime created with its

@@ -24,7 +24,10 @@ async fn what_lives_is_listed_with_everything_that_the_runtime_knows() {
     host.double.table().sandboxes.get_mut("s2").unwrap().state = cri::PodSandboxState::SandboxNotready.into();
     host.double.add_container("gone", "s1", "old", 1);
     host.double.table().containers.get_mut("gone").unwrap().state = cri::ContainerState::ContainerExited;
-    host.double.add_container("stopping", "s2", "app", 1);
+    host.double.add_container("never", "s2", "app", 1);
+    host.double.table().containers.get_mut("never").unwrap().state = cri::ContainerState::ContainerCreated;
+    host.double.add_container("over", "s2", "app", 1);
+    host.double.table().containers.get_mut("over").unwrap().state = cri::ContainerState::ContainerExited;
     let listing = host.runtime.list().await.unwrap();
 
     let [sandbox] = listing.sandboxes.as_slice() else { panic!("{:?}", listing.sandboxes) };
@@ -40,6 +43,21 @@ async fn what_lives_is_listed_with_everything_that_the_runtime_knows() {
     let told = main.resources.as_ref().unwrap();
     assert_eq!((told.cpu_shares, told.cpu_quota_us, told.oom_score_adj), (Some(2048), Some(200_000), Some(-997)));
     assert_eq!(host.double.table().authorities.iter().collect::<Vec<_>>(), ["localhost"]);
+}
+
+#[tokio::test]
+async fn what_runs_in_a_sandbox_that_is_not_ready_is_listed_with_it() {
+    for state in [cri::ContainerState::ContainerRunning, cri::ContainerState::ContainerUnknown] {
+        let host = Host::new();
+        host.double.table().sandboxes.get_mut("s1").unwrap().state = cri::PodSandboxState::SandboxNotready.into();
+        for container in host.double.table().containers.values_mut() {
+            container.state = state;
+        }
+        let listing = host.runtime.list().await.unwrap();
+        let [sandbox] = listing.sandboxes.as_slice() else { panic!("{:?}", listing.sandboxes) };
+        assert_eq!((sandbox.id.0.as_str(), sandbox.ready), ("s1", false), "{state:?}");
+        assert_eq!(listing.containers.len(), 2, "{state:?}");
+    }
 }
 
 #[tokio::test]

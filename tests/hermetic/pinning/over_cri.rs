@@ -10,9 +10,11 @@ use trimtab::ports::HostFiles;
 use trimtab::reconcile::Subsystem;
 use trimtab::subsystems::pinning::{Pinning, PinningPorts};
 use trimtab_domain::cgroup::Version;
+use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::spec::NodeSpec;
 use trimtab_domain::spec::cgroup::CgroupDriver::Cgroupfs;
 use trimtab_domain::workload::QosClass::Guaranteed;
+use trimtab_proto::runtime::v1 as cri;
 
 use super::{converge, static_cpus};
 use crate::laws::pass;
@@ -41,8 +43,10 @@ impl Fixture {
         let double = FakeCri::start(&root.path().join(SOCKET.trim_start_matches('/')));
         double.add_sandbox("s1", "aaaa");
         double.add_container(&id, "s1", "main", 2);
-        let (kernel, cgroup) = (node.clone(), path.clone());
-        double.table().apply = Some(Arc::new(move |_, told| {
+        let (kernel, pods) = (node.clone(), path.rsplit_once("/pod").unwrap().0.to_owned());
+        let cgroup = path.clone();
+        double.table().apply = Some(Arc::new(move |id, told| {
+            let cgroup = if cgroup.ends_with(id) { cgroup.clone() } else { format!("{pods}/podbbbb/{id}") };
             for (file, text) in [
                 ("cpuset.cpus", told.cpuset_cpus.clone()),
                 ("cpuset.mems", told.cpuset_mems.clone()),
@@ -55,6 +59,15 @@ impl Fixture {
             }
         }));
         Self { node, root, double, path, id }
+    }
+
+    /// One more Guaranteed pod; its cgroup and the id of its container.
+    fn another(&self, uid: &str, cpus: u64) -> (String, String) {
+        let path = self.node.simple(Guaranteed, uid, Ask::cpus(cpus));
+        let id = path.rsplit('/').next().unwrap().to_owned();
+        self.double.add_sandbox(uid, uid);
+        self.double.add_container(&id, uid, "main", i64::try_from(cpus).unwrap());
+        (path, id)
     }
 
     fn agent(&self) -> Pinning {
@@ -131,4 +144,61 @@ async fn while_the_runtime_is_away_the_tree_tells_what_is_over() {
     let next = fixture.node.simple(Guaranteed, "bbbb", Ask::cpus(7));
     converge(&agent, &spec()).await;
     assert_eq!(fixture.node.effective(&next).to_string(), "1-7");
+}
+
+/// The runtime was restarted, or the process of a sandbox has died: what runs there keeps its CPUs for as long as it runs.
+#[tokio::test]
+async fn cpus_of_what_runs_in_a_sandbox_that_is_not_ready_are_given_to_nobody() {
+    for (ledger_is_lost, again) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut fixture = Fixture::new();
+        let mut agent = fixture.agent();
+        converge(&agent, &spec()).await;
+        assert_eq!(fixture.node.effective(&fixture.path).to_string(), "1-2");
+        fixture.double.stop();
+        let dead = cri::PodSandboxState::SandboxNotready.into();
+        fixture.double.table().sandboxes.get_mut("s1").unwrap().state = dead;
+        fixture.double.serve();
+        if ledger_is_lost {
+            fixture.node.ledger.lose();
+        }
+        if again {
+            agent = fixture.agent();
+        }
+        let (next, id) = fixture.another("bbbb", 6);
+        converge(&agent, &spec()).await;
+        assert_eq!(fixture.node.effective(&fixture.path).to_string(), "1-2", "it runs on where it was");
+        let theirs = fixture.node.effective(&next);
+        assert!(theirs.is_disjoint(&CpuSet::range(1, 2)), "{theirs}: six do not fit beside two");
+        // It is really over.
+        fixture.double.table().containers.remove(&fixture.id);
+        fixture.node.vanish(fixture.path.rsplit_once('/').unwrap().0);
+        converge(&agent, &spec()).await;
+        assert_eq!(fixture.node.effective(&next).len(), 6, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_bound_comes_back_although_the_ledger_is_lost() {
+    let fixture = Fixture::new();
+    fixture.double.table().sums.insert("s1".into(), 2);
+    let pod = fixture.path.rsplit_once('/').unwrap().0.to_owned();
+    fixture.node.bound_pod(&pod, 2000);
+    let bounds = || [&fixture.path, &pod].map(|path| fixture.node.bound(path));
+    converge(&fixture.agent(), &spec()).await;
+    assert_eq!(bounds(), ["-1", "-1"]);
+    assert_eq!(fixture.double.table().containers[&fixture.id].resources.cpu_quota, -1, "the runtime was told");
+    fixture.node.ledger.lose();
+    // There is one CPU to give away, so it loses its own.
+    let agent = fixture.agent();
+    pass(&agent, &static_cpus("0-6")).await;
+    assert_eq!(bounds(), ["200000", "200000"]);
+    converge(&agent, &static_cpus("0-6")).await;
+    converge(&fixture.agent(), &spec()).await;
+    assert_eq!(bounds(), ["-1", "-1"]);
+    // Nothing is pinned any more.
+    fixture.node.ledger.lose();
+    converge(&fixture.agent(), &spec()).await;
+    converge(&fixture.agent(), &NodeSpec::default()).await;
+    assert_eq!(bounds(), ["200000", "200000"]);
+    assert!(fixture.node.ledger.snapshot().is_empty());
 }

@@ -166,6 +166,54 @@ async fn a_pinned_cpu_that_goes_is_replaced_and_its_return_harms_nobody() {
 }
 
 #[tokio::test]
+async fn a_reserved_cpu_that_goes_moves_nobody_who_is_pinned() {
+    for (version, driver) in [(Version::V1, Cgroupfs), (Version::V2, Systemd)] {
+        for (reserved, gone, [before, without, after]) in [
+            ("0", [0].as_slice(), [["1", "0,2-3"], ["1", "2-3"], ["1", "0,2-3"]]),
+            ("0-1", &[0], [["2", "0-1,3"], ["2", "1,3"], ["2", "0-1,3"]]),
+            ("0-1", &[0, 1], [["2", "0-1,3"], ["2", "3"], ["2", "0-1,3"]]),
+        ] {
+            let node = FakeCgroups::new(version, driver, SMALL);
+            let pinned = node.simple(Guaranteed, "aaaa", Ask::cpus(1));
+            let shared = node.simple(Burstable, "bbbb", Ask::cpus(1));
+            let spec = static_cpus(reserved);
+            let mut agent = agent(&node);
+            let sets = || [&pinned, &shared].map(|path| node.effective(path).to_string());
+            converge(&agent, &spec).await;
+            assert_eq!(sets(), before, "{version:?} {reserved}");
+            gone.iter().for_each(|cpu| node.offline(*cpu));
+            for restarted in [false, true] {
+                if restarted {
+                    agent = super::agent(&node);
+                }
+                let done = converge(&agent, &spec).await;
+                assert_eq!(sets(), without, "{version:?} {reserved}, restarted: {restarted}");
+                assert!(done.left.refusals.is_empty(), "{:?}", done.left.refusals);
+                let said = done.left.findings.iter().filter(|finding| finding.code == "reserved-cpus-offline");
+                assert_eq!(said.count(), 1, "{:?}", done.left.findings);
+            }
+            // Somebody who comes meanwhile is not given what stands in for them.
+            let next = node.simple(Guaranteed, "cccc", Ask::cpus(2));
+            converge(&agent, &spec).await;
+            assert!(node.effective(&next).is_disjoint(&node.effective(&pinned)), "{reserved}");
+            node.vanish(next.rsplit_once('/').unwrap().0);
+            gone.iter().for_each(|cpu| node.online(*cpu));
+            let done = converge(&agent, &spec).await;
+            assert_eq!(sets(), after, "{version:?} {reserved}");
+            assert!(done.left.findings.iter().all(|finding| finding.code != "reserved-cpus-offline"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reserved_cpu_that_the_machine_does_not_have_is_refused() {
+    let node = FakeCgroups::new(Version::V2, Systemd, SMALL);
+    let done = converge(&agent(&node), &static_cpus("0,99")).await;
+    let [refusal] = done.left.refusals.as_slice() else { panic!("{:?}", done.left.refusals) };
+    assert!(refusal.detail.contains("is not a subset of online-cpus"), "{refusal:?}");
+}
+
+#[tokio::test]
 async fn the_time_that_containers_ran_unpinned_is_told() {
     let node = FakeCgroups::new(Version::V2, Systemd, SMALL);
     let runtime = FakeRuntime::new(&node);

@@ -44,6 +44,8 @@ pub(crate) struct Table {
     pub(crate) driver: Option<CgroupDriver>,
     /// JSON under `config` of a verbose `Status`.
     pub(crate) config: Option<String>,
+    /// CPUs that the kubelet reckoned for whole pods, by sandbox.
+    pub(crate) sums: BTreeMap<String, i64>,
     /// Types of the handlers, shown in verbose answers.
     pub(crate) handler_types: BTreeMap<String, String>,
     /// Methods that fail, with what.
@@ -71,6 +73,8 @@ pub(crate) struct FakeContainer {
     pub(crate) cgroups_path: String,
     pub(crate) annotations: HashMap<String, String>,
     pub(crate) resources: LinuxContainerResources,
+    /// The quota that it was made with, which containerd goes on showing.
+    pub(crate) made_with_quota: i64,
 }
 
 /// The runtime. It has a thread of its own, so that all of its connections break when it goes away.
@@ -93,6 +97,7 @@ impl FakeCri {
             containers: BTreeMap::new(),
             driver: Some(CgroupDriver::Systemd),
             config: None,
+            sums: BTreeMap::new(),
             handler_types: BTreeMap::new(),
             failing: BTreeMap::new(),
             slow: BTreeMap::new(),
@@ -188,6 +193,7 @@ impl FakeCri {
             pid,
             cgroups_path: format!("/kubepods/pod{uid}/{id}"),
             annotations: HashMap::new(),
+            made_with_quota: cpus * 100_000,
             resources: LinuxContainerResources {
                 cpu_period: 100_000,
                 cpu_quota: cpus * 100_000,
@@ -333,9 +339,15 @@ impl RuntimeService for Service {
         let sandbox = table.sandboxes.get(&id).ok_or_else(|| absent(&id))?;
         let uid = sandbox.metadata.clone().unwrap_or_default().uid;
         let kind = table.handler_types.get(&sandbox.runtime_handler);
+        let resources = match table.sums.get(&id) {
+            Some(cpus) => serde_json::json!({
+                "cpu_shares": cpus * 1024, "cpu_quota": cpus * 100_000, "cpu_period": 100_000,
+            }),
+            None => serde_json::json!({"cpu_shares": 2}),
+        };
         let info = serde_json::json!({
             "runtimeType": kind,
-            "config": {"linux": {"cgroup_parent": format!("/kubepods/pod{uid}"), "resources": {"cpu_shares": 2}}},
+            "config": {"linux": {"cgroup_parent": format!("/kubepods/pod{uid}"), "resources": resources}},
         });
         let status = PodSandboxStatus { id, ..PodSandboxStatus::default() };
         let info = [("info".to_owned(), info.to_string())].into();
@@ -377,6 +389,7 @@ impl RuntimeService for Service {
             "sandboxID": container.sandbox,
             "pid": if running { container.pid } else { 0 },
             "runtimeType": handler.and_then(|handler| table.handler_types.get(&handler)),
+            "config": {"linux": {"resources": {"cpu_quota": container.made_with_quota}}},
             "runtimeSpec": container.runtime_spec(),
         });
         let status = ContainerStatus {

@@ -188,6 +188,8 @@ pub(crate) fn two_pods() -> NodeView {
         shared_cpus: vec![1],
         reserved_cpus: vec![0],
         observe_only: None,
+        foreign_pinners: std::collections::BTreeSet::new(),
+        held_pods: 0,
         late_pins: LatePins::default(),
         explanations: std::collections::BTreeMap::new(),
     }

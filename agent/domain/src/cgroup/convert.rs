@@ -59,6 +59,12 @@ impl Quota {
         }
     }
 
+    /// Microseconds of the same bound in another period; `None`: no bound, or a period of 0.
+    #[must_use]
+    pub fn in_period(self, period_us: u64) -> Option<u64> {
+        self.quota_us?.saturating_mul(period_us).checked_div(self.period_us)
+    }
+
     /// The same without a bound.
     #[must_use]
     pub const fn lifted(self) -> Self {

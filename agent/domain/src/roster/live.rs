@@ -5,6 +5,8 @@
 //! the runtime removes it or one of the same name takes its place, because the kubelet restarts it under the same name
 //! and its CPUs are kept for that.
 
+mod kinds;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -32,8 +34,12 @@ struct Entry {
     container: Arc<SandboxContainer>,
     /// Moment at which it was first told of.
     came: u64,
+    /// Moment at which a container of its name was first told of in its sandbox; 0: before anybody listened.
+    name_came: u64,
     /// Moment at which it ended.
     ended: Option<u64>,
+    /// True if one of its name ran beside a container that came later: then it is no init container.
+    ran_beside_later: bool,
 }
 
 impl Roster {
@@ -47,12 +53,17 @@ impl Roster {
         self.put_all(sandboxes, containers);
     }
 
-    /// Takes a listing of all *ready* sandboxes and *created or running* containers (CRI). A sandbox that is missing is
-    /// over; a container that is missing has exited, and stays as such while its sandbox is ready.
+    /// Takes a listing of all *ready* sandboxes, of those others in which something runs, and of *created or running*
+    /// containers (CRI). A sandbox that is missing is over; a container that is missing has exited, and stays as such while
+    /// its sandbox is listed. A runtime that was restarted does not know of every sandbox at once that it is ready.
     pub fn refresh(&mut self, sandboxes: Vec<Sandbox>, containers: Vec<SandboxContainer>) {
-        let listed: BTreeSet<SandboxId> = sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
-        self.sandboxes.retain(|id, _| listed.contains(id));
-        self.containers.retain(|_, entry| listed.contains(&entry.container.sandbox));
+        let listed: BTreeMap<SandboxId, bool> =
+            sandboxes.iter().map(|sandbox| (sandbox.id.clone(), sandbox.ready)).collect();
+        self.sandboxes.retain(|id, _| listed.contains_key(id));
+        for (id, known) in &mut self.sandboxes {
+            Arc::make_mut(&mut known.sandbox).ready = listed.get(id).is_some_and(|ready| *ready);
+        }
+        self.containers.retain(|_, entry| listed.contains_key(&entry.container.sandbox));
         let listed: BTreeSet<ContainerId> = containers.iter().map(|container| container.id.clone()).collect();
         let missing: Vec<ContainerId> = self.containers.keys().filter(|id| !listed.contains(id)).cloned().collect();
         for id in &missing {
@@ -91,21 +102,25 @@ impl Roster {
     /// A container is new or has changed. It takes the place of those of its sandbox and name that have exited.
     pub fn put_container(&mut self, container: SandboxContainer) {
         if let Some(known) = self.containers.get_mut(&container.id) {
-            let over = container.state == ContainerState::Exited;
+            let (over, id) = (container.state == ContainerState::Exited, container.id.clone());
             merge_container(Arc::make_mut(&mut known.container), container);
-            if over && known.ended.is_none() {
-                self.clock += 1;
-                known.ended = Some(self.clock);
+            if over {
+                self.note_end(&id);
             }
             return;
         }
-        self.containers.retain(|_, entry| {
-            let other = &entry.container;
-            other.sandbox != container.sandbox || other.name != container.name || entry.ended.is_none()
-        });
+        let named_alike =
+            |entry: &Entry| entry.container.sandbox == container.sandbox && entry.container.name == container.name;
+        let before: Vec<&Entry> = self.containers.values().filter(|entry| named_alike(entry)).collect();
         self.clock += 1;
-        let ended = (container.state == ContainerState::Exited).then_some(self.clock);
-        self.containers.insert(container.id.clone(), Entry { container: Arc::new(container), came: self.clock, ended });
+        let unheard = if kinds::restarts(&container) > 0 { 0 } else { self.clock };
+        let name_came = before.iter().map(|entry| entry.name_came).min().unwrap_or(unheard);
+        let ran_beside_later = before.iter().any(|entry| entry.ran_beside_later || self.has_later(entry));
+        self.containers.retain(|_, entry| !named_alike(entry) || entry.ended.is_none());
+        let (id, over) = (container.id.clone(), container.state == ContainerState::Exited);
+        let ended = over.then_some(self.clock);
+        let container = Arc::new(container);
+        self.containers.insert(id, Entry { container, came: self.clock, name_came, ended, ran_beside_later });
     }
 
     /// Resources of a container were changed; what `change` leaves out stays as it was told before.
@@ -117,13 +132,28 @@ impl Roster {
 
     /// A container has exited; may be told twice, and of one that is not known.
     pub fn stop_container(&mut self, id: &ContainerId) {
-        if let Some(entry) = self.containers.get_mut(id)
-            && entry.ended.is_none()
-        {
-            self.clock += 1;
-            entry.ended = Some(self.clock);
+        self.note_end(id);
+        if let Some(entry) = self.containers.get_mut(id) {
             Arc::make_mut(&mut entry.container).state = ContainerState::Exited;
         }
+    }
+
+    /// Notes the moment of an end, and who ran then. What was only made and not started says nothing: the end of one
+    /// container may be told after the making of the next.
+    fn note_end(&mut self, id: &ContainerId) {
+        let Some(ending) = self.containers.get(id).filter(|entry| entry.ended.is_none()) else { return };
+        let beside = |other: &Entry| other.container.state == ContainerState::Running && is_later(other, ending);
+        let ran_beside_later = ending.ran_beside_later || self.containers.values().any(beside);
+        self.clock += 1;
+        if let Some(entry) = self.containers.get_mut(id) {
+            (entry.ended, entry.ran_beside_later) = (Some(self.clock), ran_beside_later);
+        }
+    }
+
+    /// True if a container of another name came after this one for the first time: one that is made again after that is
+    /// no init container.
+    fn has_later(&self, entry: &Entry) -> bool {
+        self.containers.values().any(|other| is_later(other, entry))
     }
 
     /// The runtime has forgotten a container.
@@ -201,24 +231,23 @@ impl Roster {
         of_pod.max_by_key(|known| (known.sandbox.ready, known.came)).map(|known| known.sandbox.as_ref())
     }
 
-    /// True while what a container of this pod and name holds is kept for it: a sandbox of the pod is ready, and the
-    /// runtime has not removed the last container of the name from it.
+    /// True while what a container of this pod and name holds is kept for it: a sandbox of the pod is ready and the
+    /// runtime has not removed the last container of the name from it, or the container runs, whatever has become of its
+    /// sandbox.
     #[must_use]
     pub fn keeps(&self, uid: &PodUid, name: &str) -> bool {
-        let of_pod = |id: &SandboxId| self.sandbox(id).is_some_and(|sandbox| sandbox.ready && sandbox.uid == *uid);
-        let mut entries = self.containers.values();
-        entries.any(|entry| entry.container.name == name && of_pod(&entry.container.sandbox))
+        self.containers.values().any(|Entry { container, .. }| {
+            let sandbox = self.sandbox(&container.sandbox).filter(|sandbox| sandbox.uid == *uid);
+            container.name == name && sandbox.is_some_and(|sandbox| sandbox.ready || may_run(container))
+        })
     }
 
-    /// True if the container ended before another one of its sandbox and of another name came: so do init containers.
-    /// An application container does the same if it crashes before the kubelet has started the next one.
+    /// True if a pod is not over: a sandbox of it is ready, or a container of it runs all the same, because only its
+    /// sandbox has died, or because the runtime was restarted and has not found it again.
     #[must_use]
-    pub fn ended_before_next(&self, id: &ContainerId) -> bool {
-        let Some(Entry { container, ended: Some(ended), .. }) = self.containers.get(id) else { return false };
-        self.containers.values().any(|other| {
-            let sibling = other.container.sandbox == container.sandbox && other.container.name != container.name;
-            sibling && other.came > *ended
-        })
+    pub fn lives(&self, uid: &PodUid) -> bool {
+        let runs = |sandbox: &Sandbox| self.containers_of(&sandbox.id).any(may_run);
+        self.sandboxes().any(|sandbox| sandbox.uid == *uid && (sandbox.ready || runs(sandbox)))
     }
 
     /// True if nothing is known.
@@ -237,6 +266,18 @@ impl Roster {
             self.put_container(container);
         }
     }
+}
+
+/// True if a container is of the same sandbox, of another name, and its name came later.
+fn is_later(other: &Entry, than: &Entry) -> bool {
+    other.container.sandbox == than.container.sandbox
+        && other.container.name != than.container.name
+        && other.name_came > than.name_came
+}
+
+/// True if there may be processes of it.
+fn may_run(container: &SandboxContainer) -> bool {
+    container.state != ContainerState::Exited
 }
 
 /// Takes everything that the newer telling says.
@@ -301,7 +342,11 @@ fn fill_sandbox(known: &mut Sandbox, other: &Sandbox) {
 fn fill_container(known: &mut SandboxContainer, other: &SandboxContainer) {
     let mut filled = other.clone();
     filled.state = known.state;
+    let made_with = other.resources.as_ref().and_then(|told| told.made_with_quota_us);
     merge_container(&mut filled, known.clone());
+    if let Some(told) = &mut filled.resources {
+        told.made_with_quota_us = told.made_with_quota_us.or(made_with);
+    }
     *known = filled;
 }
 

@@ -74,6 +74,7 @@ pub(super) fn resources(told: &cri::LinuxContainerResources) -> ToldResources {
     ToldResources {
         cpu_shares: unsigned(told.cpu_shares),
         cpu_quota_us: Some(told.cpu_quota),
+        made_with_quota_us: None,
         cpu_period_us: unsigned(told.cpu_period),
         memory_limit_bytes: Some(told.memory_limit_in_bytes),
         hugepage_limits: pages

@@ -76,7 +76,7 @@ struct OciHugepages {
     limit: u64,
 }
 
-/// The kubelet's request for a sandbox, with the names of the protocol.
+/// The kubelet's request for a sandbox or a container, with the names of the protocol.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 struct Config {
@@ -130,7 +130,7 @@ impl ObjectInfo {
 
     /// What the kubelet reckoned for the pod as a whole; absent where it told nothing (before Kubernetes 1.23).
     pub(super) fn pod_resources(&self) -> Option<ToldResources> {
-        let told = self.config.as_ref()?.linux.as_ref()?.resources.as_ref()?;
+        let told = self.asked()?;
         let unsigned = |number: i64| u64::try_from(number).ok().filter(|number| *number > 0);
         Some(ToldResources {
             cpu_shares: unsigned(told.cpu_shares),
@@ -150,6 +150,7 @@ impl ObjectInfo {
         Some(ToldResources {
             cpu_shares: cpu.shares,
             cpu_quota_us: Some(cpu.quota.unwrap_or(0)),
+            made_with_quota_us: self.asked().map(|asked| asked.cpu_quota),
             cpu_period_us: cpu.period,
             memory_limit_bytes: Some(resources.memory.as_ref().and_then(|memory| memory.limit).unwrap_or(0)),
             // containerd 1.x appends with each update, so the last one counts.
@@ -160,6 +161,11 @@ impl ObjectInfo {
             mems: cpu.mems.unwrap_or_default(),
             oom_score_adj: spec.process.as_ref().and_then(|process| process.oom_score_adj),
         })
+    }
+
+    /// What the kubelet asked for when the object was made (containerd).
+    fn asked(&self) -> Option<&ConfigResources> {
+        self.config.as_ref()?.linux.as_ref()?.resources.as_ref()
     }
 
     fn linux(&self) -> Option<&OciLinux> {

@@ -76,6 +76,7 @@ pub(super) fn resources(told: nri::LinuxResources) -> ToldResources {
     ToldResources {
         cpu_shares: cpu.shares.map(|shares| shares.value),
         cpu_quota_us: cpu.quota.map(|quota| quota.value),
+        made_with_quota_us: None,
         cpu_period_us: cpu.period.map(|period| period.value),
         memory_limit_bytes: told.memory.and_then(|memory| memory.limit).map(|limit| limit.value),
         hugepage_limits: told

@@ -5,9 +5,10 @@ mod change;
 mod held;
 mod pinner;
 mod placing;
+mod reservation;
 pub(super) mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use trimtab_domain::cpu::CpuExtensions;
@@ -28,6 +29,7 @@ use super::desk::standing::{Rules, Standing};
 use super::facts::{CPUS, Observed};
 use super::placement_record::Holding;
 use super::{desk, facts};
+use crate::reconcile::node_view::PinnerKind;
 
 /// What the pods should have.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +46,8 @@ pub(super) struct Decision {
     pub(super) managers: Option<ResourceManagers>,
     /// Why nothing is written although a policy is set.
     pub(super) observe_only: Option<String>,
+    /// Who else pins, by kind.
+    pub(super) foreign_pinners: BTreeSet<PinnerKind>,
     /// Wishes not granted.
     pub(super) refusals: Vec<Refusal>,
     /// What a person should know.
@@ -102,7 +106,8 @@ const MANAGERS: &str = "resource managers";
 pub(super) fn decide(spec: Option<&ResourceManagersSpec>, observed: &Observed) -> Decision {
     let mut decision = Decision { version: observed.desk.version, ..Decision::default() };
     let profile = spec;
-    let Some(spec) = effective_spec(profile, observed, &mut decision) else { return decision };
+    let Some(mut spec) = effective_spec(profile, observed, &mut decision) else { return decision };
+    reservation::replace_offline(&mut spec, observed, &mut decision);
     let managers = match start(&spec, observed) {
         Ok(managers) => managers,
         Err(error) => {
@@ -141,6 +146,7 @@ fn effective_spec(
         decision.cpus = Rule::LeaveAlone;
         spec.cpu_manager_policy = String::new();
         spec.cpu_manager_policy_options.clear();
+        decision.foreign_pinners.insert(pinner.kind());
         decision.findings.push(pinner.finding("CPUs"));
         reasons.push(pinner.reason("CPUs"));
     } else if wants_cpus {
@@ -152,6 +158,7 @@ fn effective_spec(
         decision.mems = Rule::LeaveAlone;
         spec.memory_manager_policy = String::new();
         spec.reserved_memory.clear();
+        decision.foreign_pinners.insert(pinner.kind());
         decision.findings.push(pinner.finding("memory"));
         reasons.push(pinner.reason("memory"));
     } else if wants_mems {

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::debug;
-use trimtab_domain::cgroup::tree::{ContainerCgroup, PodTree};
+use trimtab_domain::cgroup::tree::{ContainerCgroup, PodCgroup, PodTree};
 use trimtab_domain::cgroup::{Quota, Version, Weight, parse_cpu_max, parse_quota_v1};
 use trimtab_domain::record::{Original, Record};
+use trimtab_domain::roster::told::Asked;
 use trimtab_domain::workload::{ContainerId, QosClass};
 
 use super::Pinning;
@@ -138,10 +139,32 @@ fn parse(version: Version, text: &str, period_us: u64) -> Option<Quota> {
 }
 
 impl Observed {
-    /// The bound that a container was asked for, where a runtime told; `None`: it was asked for none, or nobody told.
-    pub(super) fn told_quota(&self, id: &ContainerId, period_us: u64) -> Option<Quota> {
-        let told = self.desk.roster.container(id)?.resources.as_ref()?;
+    /// The bound that a container was asked for, where a runtime told; `None`: it was asked for none, or nobody told. One
+    /// that was lifted through the runtime shows what it was made with, and since then the kubelet may have resized it: in
+    /// a Guaranteed pod the limit is the request, which its share of time tells.
+    pub(super) fn told_quota(&self, container: &ContainerCgroup, qos: QosClass, period_us: u64) -> Option<Quota> {
+        let told = self.desk.roster.container(&container.id)?.resources.as_ref()?;
+        let bound = |quota: Option<i64>| u64::try_from(quota?).ok().filter(|quota| *quota > 0);
+        let period_us = told.cpu_period_us.filter(|period| *period > 0).unwrap_or(period_us);
+        let quota_us = bound(told.cpu_quota_us).or_else(|| {
+            let made_with = bound(told.made_with_quota_us)?;
+            let asked = Asked::of_runtime(told, Some(qos), None);
+            let request = asked.cpu_request.exact().filter(|milli| qos == QosClass::Guaranteed && milli.0 > 0);
+            Some(request.map_or(made_with, |milli| milli.0.saturating_mul(period_us) / 1000))
+        })?;
+        Some(Quota { quota_us: Some(quota_us), period_us })
+    }
+
+    /// The same for a Guaranteed pod as a whole: what the kubelet reckoned when it was made, or what its containers have
+    /// come to since.
+    pub(super) fn told_pod_quota(&self, pod: &PodCgroup, period_us: u64) -> Option<Quota> {
+        let sandbox = self.desk.roster.youngest_sandbox(&pod.uid).filter(|_| pod.qos == QosClass::Guaranteed)?;
+        let told = sandbox.pod_resources.as_ref()?;
         let quota_us = u64::try_from(told.cpu_quota_us?).ok().filter(|quota| *quota > 0)?;
-        Some(Quota { quota_us: Some(quota_us), period_us: told.cpu_period_us.unwrap_or(period_us) })
+        let told_period = told.cpu_period_us.filter(|period| *period > 0).unwrap_or(period_us);
+        let whole = quota_us.saturating_mul(period_us) / told_period;
+        let parts = self.containers(pod).map(|one| self.told_quota(one, pod.qos, period_us)?.in_period(period_us));
+        let sum: Option<u64> = parts.sum();
+        Some(Quota { quota_us: Some(whole.max(sum.unwrap_or(0))), period_us })
     }
 }

@@ -2,6 +2,8 @@
 
 mod machine;
 
+use std::collections::BTreeSet;
+
 use trimtab_domain::cgroup::tree::{ContainerCgroup, PodCgroup};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::memory::MemoryTable;
@@ -102,6 +104,8 @@ pub(super) fn view(decision: &Decision, observed: &Observed) -> NodeView {
         shared_cpus: shared_cpus(decision, &holdings).iter().collect(),
         reserved_cpus: cpus.map(|managers| managers.reserved_cpus().iter().collect()).unwrap_or_default(),
         observe_only: decision.observe_only.clone(),
+        foreign_pinners: decision.foreign_pinners.clone(),
+        held_pods: observed.desk.held.iter().map(|held| &held.uid).collect::<BTreeSet<_>>().len(),
         late_pins: observed.late,
         explanations: std::collections::BTreeMap::new(),
     }

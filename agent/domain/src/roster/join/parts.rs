@@ -1,6 +1,6 @@
 //! What the sources tell of one pod, before it is made one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Sources;
 use crate::cgroup::tree::{ContainerCgroup, PodCgroup};
@@ -11,6 +11,9 @@ use crate::roster::qos::{class_of_cgroup, class_of_oom_score};
 use crate::roster::told::{Asked, Told};
 use crate::roster::{ContainerState, Sandbox, SandboxContainer, identity};
 use crate::workload::{ContainerId, ContainerKind, PodUid, QosClass};
+
+/// What the containers of a pod are.
+type Kinds = BTreeMap<ContainerId, ContainerKind>;
 
 /// The parts of one pod.
 #[derive(Debug, Default)]
@@ -118,9 +121,11 @@ impl<'a> Parts<'a> {
             let waits = ready && !alive.contains(container.name.as_str());
             !shown.contains(&container.id) && (container.state != ContainerState::Exited || waits)
         };
-        let with_cgroup = leaves.iter().map(|leaf| known(&leaf.id, told(&leaf.id), Some(leaf), (qos, sources)));
+        let kinds: Kinds = self.sandboxes.iter().flat_map(|one| sources.roster.kinds(&one.id, None)).collect();
+        let facts = (qos, sources, &kinds);
+        let with_cgroup = leaves.iter().map(|leaf| known(&leaf.id, told(&leaf.id), Some(leaf), facts));
         let without = self.containers.iter().filter(kept);
-        let without = without.map(|container| known(&container.id, Some(container), None, (qos, sources)));
+        let without = without.map(|container| known(&container.id, Some(container), None, facts));
         with_cgroup.chain(without).collect()
     }
 
@@ -145,7 +150,7 @@ fn known(
     id: &ContainerId,
     told: Option<&SandboxContainer>,
     leaf: Option<&ContainerCgroup>,
-    (qos, sources): (Told<QosClass>, &Sources<'_>),
+    (qos, sources, kinds): (Told<QosClass>, &Sources<'_>, &Kinds),
 ) -> KnownContainer {
     let linked = || sources.names.containers.get(id).map(|name| name.container.clone());
     let name = told.map(|container| container.name.clone()).filter(|name| !name.is_empty()).or_else(linked);
@@ -153,7 +158,7 @@ fn known(
     let by_runtime =
         resources.as_ref().map(|told| Asked::of_runtime(told, qos.exact().copied(), sources.memory_capacity));
     let by_files = leaf.zip(qos.exact()).map(|(leaf, qos)| Asked::of_cgroup(leaf, *qos));
-    let kind = if sources.roster.ended_before_next(id) { ContainerKind::Init } else { ContainerKind::App };
+    let kind = kinds.get(id).copied().unwrap_or(ContainerKind::App);
     KnownContainer {
         id: id.clone(),
         name: name.unwrap_or_default(),

@@ -111,11 +111,26 @@ fn a_listing_tells_what_is_over() {
     roster.refresh(vec![sandbox("s", "u")], vec![created("d", "second", 9)]);
     assert!(keeps(&roster, "app") && keeps(&roster, "second"));
     assert_eq!(roster.container(&ContainerId("c".into())).map(|c| c.state), Some(ContainerState::Exited));
-    assert!(roster.ended_before_next(&ContainerId("c".into())), "as an init container does");
-    assert!(!roster.ended_before_next(&ContainerId("d".into())));
     assert_eq!(roster.container(&ContainerId("g".into())), None);
     roster.refresh(Vec::new(), Vec::new());
     assert!(roster.is_empty());
+}
+
+#[test]
+fn what_runs_in_a_sandbox_that_is_not_ready_keeps_its_place() {
+    let runs = |id: &str, state| SandboxContainer { state, ..container(id, "s", "app") };
+    let dead = || Sandbox { ready: false, ..sandbox("s", "u") };
+    let uid = PodUid("u".into());
+    for state in [ContainerState::Running, ContainerState::Unknown] {
+        let mut roster = roster();
+        roster.refresh(vec![dead()], vec![runs("c", state)]);
+        assert!(keeps(&roster, "app") && roster.lives(&uid), "{state:?}");
+        assert_eq!(roster.ready_sandbox(&uid), None);
+        roster.refresh(vec![sandbox("s", "u")], vec![runs("c", state)]);
+        assert!(roster.ready_sandbox(&uid).is_some(), "the runtime has found it again");
+        roster.refresh(vec![dead()], Vec::new());
+        assert!(!keeps(&roster, "app") && !roster.lives(&uid), "nothing runs");
+    }
 }
 
 #[test]
@@ -207,8 +222,13 @@ proptest! {
             for s in 0..3 {
                 for name in ["n0", "n1"] {
                     let (id, uid) = (sandbox_id(s), PodUid(format!("u{s}")));
-                    let any = roster.containers_of(&id).any(|c| c.name == name);
-                    prop_assert_eq!(roster.keeps(&uid, name), roster.ready_sandbox(&uid).is_some() && any);
+                    let ready = roster.ready_sandbox(&uid).is_some();
+                    // One that is made in a sandbox that was stopped may run for all we know.
+                    let runs = |c: &SandboxContainer| c.state != ContainerState::Exited;
+                    let known = roster.sandbox(&id).is_some();
+                    let any = roster.containers_of(&id).any(|c| c.name == name && (ready || runs(c)));
+                    prop_assert_eq!(roster.keeps(&uid, name), known && any);
+                    prop_assert_eq!(roster.lives(&uid), known && (ready || roster.containers_of(&id).any(runs)));
                 }
             }
         }

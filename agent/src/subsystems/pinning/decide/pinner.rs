@@ -3,6 +3,7 @@
 use trimtab_domain::plan::{Finding, Severity};
 
 use super::MANAGERS;
+use crate::reconcile::node_view::PinnerKind;
 use crate::subsystems::pinning::facts::Observed;
 
 /// Another pinner.
@@ -19,6 +20,13 @@ impl Pinner {
         match self {
             Self::Kubelet(_, evidence) => format!("the kubelet pins {what} itself ({evidence})"),
             Self::Other(evidence) => format!("somebody else pins {what} ({evidence})"),
+        }
+    }
+
+    pub(super) const fn kind(&self) -> PinnerKind {
+        match self {
+            Self::Kubelet(..) => PinnerKind::Kubelet,
+            Self::Other(_) => PinnerKind::Runtime,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use trimtab_domain::quantity::Quantity;
 use trimtab_domain::roster::qos::class_of_cgroup;
 use trimtab_domain::roster::told::Asked;
-use trimtab_domain::roster::{ContainerState, Roster, Sandbox, SandboxContainer, ToldResources};
+use trimtab_domain::roster::{Roster, Sandbox, SandboxContainer, ToldResources};
 use trimtab_domain::workload::{Container, ContainerKind, Pod, QosClass, ResourceName, Resources};
 
 /// Name of the part of a pod that is known only by its sum; no container can have it.
@@ -40,9 +40,9 @@ impl Newcomer {
         let name = container.name.as_str();
         let qos = qos(sandbox, &container.cgroups_path);
         let mut containers = known.map(|pod| pod.containers.clone()).unwrap_or_default();
+        let kinds = roster.kinds(&sandbox.id, Some(container));
         for earlier in roster.containers_of(&sandbox.id) {
-            let over = earlier.state == ContainerState::Exited;
-            let kind = if over && earlier.name != name { ContainerKind::Init } else { ContainerKind::App };
+            let kind = kinds.get(&earlier.id).copied().unwrap_or(ContainerKind::App);
             match containers.iter_mut().find(|container| container.name == earlier.name) {
                 Some(container) => container.kind = kind,
                 None => containers.push(Container {

@@ -159,9 +159,9 @@ impl State {
         self.roster.remove_sandbox(&sandbox.id);
     }
 
-    /// Takes back what a pod has that has no sandbox any more.
+    /// Takes back what a pod has that has no sandbox any more and of which nothing runs.
     pub(super) fn release_pod(&mut self, uid: &PodUid) {
-        if self.roster.ready_sandbox(uid).is_some() {
+        if self.roster.lives(uid) {
             return;
         }
         self.held.retain_pods(|held| held != uid);

@@ -3,10 +3,13 @@
 //!
 //! The pod's bound is lifted before the container's, which would have no effect otherwise, and comes back after it:
 //! version 1 refuses a container a bound that is wider than its pod's (EINVAL, kernel/sched/core.c).
+//!
+//! Where the ledger was lost, what the runtime was asked for stands in for it.
 
 use trimtab_domain::cgroup::tree::PodTree;
 use trimtab_domain::cgroup::{Quota, Version};
 use trimtab_domain::record::{LedgerChange, Original, Record};
+use trimtab_domain::workload::QosClass;
 
 use super::{Planner, When};
 use crate::subsystems::pinning::decide::Rule;
@@ -18,9 +21,11 @@ use crate::subsystems::pinning::writers::{Via, quota_file};
 struct Bound<'a> {
     path: &'a str,
     now: Quota,
-    /// What it was before it was lifted by somebody in our name: a container that was created without a bound.
+    /// What a runtime was asked for, if that is known: what it was before it was lifted by somebody in our name.
     told: Option<Quota>,
     lift: bool,
+    /// True if a bound that is missing was lifted by an agent whose ledger is lost.
+    restores: bool,
     via: Via,
     /// When it is lifted and given back.
     when: (When, When),
@@ -35,6 +40,9 @@ impl Planner<'_> {
         let lifts = self.limits.lift_quota && self.rule(CPUS) == Rule::Enforce;
         for pod in &tree.pods {
             let owns = |path: &str| self.decision.holdings.get(path).is_some_and(|holding| holding.cpus.is_some());
+            // Nobody but an agent lifts the bounds of Guaranteed pods; without a policy and a ledger there was none.
+            let by_us = self.rule(CPUS) == Rule::Enforce || !self.observed.records.is_empty();
+            let restores = by_us && pod.qos == QosClass::Guaranteed;
             let owner = pod.containers.iter().any(|container| owns(&container.cpuset.path));
             let mut bounds: Vec<Bound<'_>> = pod
                 .containers
@@ -46,8 +54,9 @@ impl Planner<'_> {
                     Some(Bound {
                         path,
                         now: if is_lifted { quota.lifted() } else { quota },
-                        told: self.observed.told_quota(&container.id, quota.period_us),
+                        told: self.observed.told_quota(container, pod.qos, quota.period_us),
                         lift: lifts && owns(path),
+                        restores,
                         via: self.observed.writers.for_container(tree, container),
                         when: (When::LiftContainers, When::BoundContainers),
                     })
@@ -56,8 +65,9 @@ impl Planner<'_> {
             bounds.extend(pod.quota.map(|now| Bound {
                 path: &pod.cpuset.path,
                 now,
-                told: None,
+                told: self.observed.told_pod_quota(pod, now.period_us),
                 lift: lifts && owner,
+                restores,
                 via: self.observed.writers.for_pod_quota(tree, pod),
                 when: (When::LiftPods, When::BoundPods),
             }));
@@ -107,13 +117,17 @@ impl Planner<'_> {
                 self.push(bound.when.0, vec![step]);
             }
             (true, None, None) => self.before.extend(bound.told.map(|told| promise(told.to_text(version)))),
+            (false, None, None) => {
+                let back = bound.told.filter(|_| bound.restores).map(|told| order(told.to_text(version), false));
+                self.push(bound.when.1, back.into_iter().collect());
+            }
             (false, None, Some(Record { original: Original::Value(was), .. })) => {
                 let step = order(was, false);
                 self.push(bound.when.1, vec![step]);
                 self.after.push(forget());
             }
             (false, _, Some(_)) => self.after.push(forget()),
-            (true, None, Some(_)) | (false, _, None) => {}
+            (true, None, Some(_)) | (false, Some(_), None) => {}
         }
     }
 }
