@@ -11,7 +11,7 @@ use prost::Message;
 /// A protobuf package: its file, the name of its descriptor set in `OUT_DIR`, and whether a server is generated.
 /// The agent answers the query services with messages that are already encoded, which a generated server cannot take.
 const PACKAGES: [(&str, &str, bool); 4] = [
-    ("podresources/v1/podresources.proto", "podresources_v1.bin", false),
+    ("podresources/v1/podresources.proto", "podresources_v1.bin", true),
     ("podresources/v1alpha1/podresources.proto", "podresources_v1alpha1.bin", false),
     ("runtime/v1/runtime.proto", "runtime_v1.bin", true),
     ("trimtab/node/v1alpha1/node_state.proto", "node_v1alpha1.bin", false),

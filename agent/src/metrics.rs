@@ -2,6 +2,7 @@
 
 mod conntrack;
 mod grpc;
+mod kubelet;
 mod labels;
 mod nri;
 mod pinning;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::conntrack::{ConntrackCollector, ConntrackSeen};
 pub use self::grpc::{Call, ConnectionEnd, GrpcMethod, GrpcMetrics};
+pub use self::kubelet::KubeletMetrics;
 use self::nri::NriCollector;
 use self::pinning::PinningMetrics;
 use self::process::ProcessCollector;
@@ -44,6 +46,7 @@ pub struct Metrics {
     subsystems: SubsystemMetrics,
     pinning: PinningMetrics,
     grpc: GrpcMetrics,
+    kubelet: KubeletMetrics,
     nri: Arc<NriStats>,
     conntrack: Arc<ConntrackSeen>,
     traffic: Arc<TrafficShown>,
@@ -86,7 +89,20 @@ impl Metrics {
         let subsystems = SubsystemMetrics::register(ours, subsystems);
         let pinning = PinningMetrics::register(ours);
         let grpc = GrpcMetrics::register(ours);
-        Self { registry, ready, profile_generation, profile_valid, subsystems, pinning, grpc, nri, conntrack, traffic }
+        let kubelet = KubeletMetrics::register(ours);
+        Self {
+            registry,
+            ready,
+            profile_generation,
+            profile_valid,
+            subsystems,
+            pinning,
+            grpc,
+            kubelet,
+            nri,
+            conntrack,
+            traffic,
+        }
     }
 
     /// Takes over a report. Totals become counters by their difference to the report before.
@@ -110,6 +126,12 @@ impl Metrics {
     #[must_use]
     pub fn grpc(&self) -> &GrpcMetrics {
         &self.grpc
+    }
+
+    /// The instruments of the questions to the kubelet.
+    #[must_use]
+    pub fn kubelet(&self) -> &KubeletMetrics {
+        &self.kubelet
     }
 
     /// The counts of the conversation with the container runtime.

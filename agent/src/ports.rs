@@ -4,6 +4,7 @@ pub mod admission;
 pub mod cgroups;
 pub mod hierarchies;
 pub mod kubelet;
+pub mod kubelet_answers;
 pub mod machine;
 pub mod masq_config;
 pub mod modules;

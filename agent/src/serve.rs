@@ -3,11 +3,13 @@
 mod authority;
 mod grpc;
 mod http;
+mod kubelet;
 mod listen;
 mod page;
 mod peer;
 mod socket;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,11 +24,13 @@ use tonic::transport::Server;
 use self::grpc::{Guard, PeerLimiter, Serving, Sources, Watchers};
 pub use self::grpc::{RateLimit, Reflection, WatchLimits};
 use self::http::{HttpServer, Pages};
+use self::kubelet::Follower;
 pub use self::peer::{Admins, AllowedPeers};
 use self::socket::{BoundSocket, OwnedPath};
 pub use self::socket::{SocketConfig, SocketError};
 use crate::config::Page;
 use crate::metrics::{self, GrpcMetrics, Metrics};
+use crate::ports::kubelet_answers::KubeletPodResources;
 use crate::reconcile::history::History;
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::orders::Switchboard;
@@ -125,18 +129,26 @@ impl ServeHandle {
 }
 
 /// What the servers answer from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ServeState {
     /// The latest report.
     pub report: watch::Receiver<Arc<NodeReport>>,
     /// The latest placements.
     pub view: watch::Receiver<Arc<NodeView>>,
+    /// The kubelet's own service, whose answers are merged into ours; `None`: there is none to ask.
+    pub kubelet: Option<Arc<dyn KubeletPodResources>>,
     /// Where calls are counted; fed here from the two channels.
     pub metrics: Arc<Metrics>,
     /// What was changed; calls that change something are noted here.
     pub history: Arc<History>,
     /// The way to the engine.
     pub switchboard: Arc<Switchboard>,
+}
+
+impl fmt::Debug for ServeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeState").field("kubelet", &self.kubelet.is_some()).finish_non_exhaustive()
+    }
 }
 
 /// Binds everything, then serves in the background until the token is cancelled.
@@ -149,11 +161,14 @@ pub async fn run(config: ServeConfig, state: ServeState, stop: CancellationToken
         None => None,
     };
     let (serving, serving_seen) = watch::channel(Serving::No);
+    let (follower, kubelet) =
+        state.kubelet.clone().map(|kubelet| Follower::new(kubelet, state.metrics.kubelet().clone())).unzip();
     let history = Arc::clone(&state.history);
     let watchers = Watchers::new(config.watch, &state.report, &state.view, Arc::clone(&history));
     let sources = Sources {
         report: state.report.clone(),
         view: state.view.clone(),
+        kubelet,
         serving: serving_seen,
         history,
         switchboard: Arc::clone(&state.switchboard),
@@ -165,6 +180,9 @@ pub async fn run(config: ServeConfig, state: ServeState, stop: CancellationToken
     let address = http.as_ref().map(|server| server.address);
 
     let mut tasks = JoinSet::new();
+    if let Some(follower) = follower {
+        tasks.spawn(follower.follow(state.view.clone(), stop.clone()));
+    }
     tasks.spawn(report_health(serving, state.report.clone(), stop.clone()));
     tasks.spawn(watchers.keep(state.report.clone(), state.view.clone(), stop.clone()));
     tasks.spawn(metrics::feed(Arc::clone(&state.metrics), state.report.clone(), state.view.clone(), stop.clone()));

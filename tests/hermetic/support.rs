@@ -7,6 +7,7 @@ pub(crate) mod fake_admission;
 pub(crate) mod fake_cgroups;
 pub(crate) mod fake_cri;
 pub(crate) mod fake_host;
+pub(crate) mod fake_kubelet;
 pub(crate) mod fake_ledger;
 pub(crate) mod fake_masq_config;
 pub(crate) mod fake_modules;

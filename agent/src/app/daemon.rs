@@ -29,6 +29,7 @@ use crate::cli::exit;
 use crate::config::{HttpAddress, NriSocket, RunArgs};
 use crate::lifecycle;
 use crate::metrics::Metrics;
+use crate::ports::kubelet_answers::KubeletPodResources;
 use crate::reconcile::board::Board;
 use crate::reconcile::engine::{Context, Held, SpecInForce};
 use crate::reconcile::history::History;
@@ -53,6 +54,7 @@ struct Shared {
     history: Arc<History>,
     switchboard: Arc<Switchboard>,
     view: watch::Receiver<Arc<NodeView>>,
+    kubelet: Arc<dyn KubeletPodResources>,
 }
 
 /// Runs until a signal.
@@ -62,6 +64,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let (ledger, findings) = DiskLedger::open(&args.node.state_dir)?;
     node::warn_of(&findings);
     let node = node::compose(&args.node, ledger)?;
+    node.pod_resources.leave_alone(&args.socket);
     let names: Vec<&'static str> = node.subsystems.iter().map(|subsystem| subsystem.name()).collect();
     let board = Arc::new(Board::new(node::name(&args.node)?, &names));
     board.publish_findings("ledger", findings);
@@ -70,7 +73,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let history = Arc::new(History::going_on(HistoryFile::of(&args.node.state_dir).load()));
     history.note(record::started());
     let switchboard = Arc::new(Switchboard::new(&names));
-    let shared = Shared { board, history, switchboard, view: node.view };
+    let shared = Shared { board, history, switchboard, view: node.view, kubelet: node.pod_resources };
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names));
     metrics.show_traffic(node.traffic);
     let spec = watch::Sender::new(None);
@@ -304,6 +307,7 @@ async fn answer(
     let state = ServeState {
         report: report.clone(),
         view: shared.view.clone(),
+        kubelet: Some(Arc::clone(&shared.kubelet)),
         metrics,
         history: Arc::clone(&shared.history),
         switchboard: Arc::clone(&shared.switchboard),

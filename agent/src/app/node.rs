@@ -57,6 +57,8 @@ pub(super) struct Node {
     pub(super) desk: Arc<Desk>,
     /// The container runtime, for the thread that answers it.
     pub(super) answered_runtime: Option<Arc<dyn ContainerRuntime>>,
+    /// The kubelet's own PodResources API.
+    pub(super) pod_resources: Arc<PodResourcesApi>,
     /// Who else writes the NAT table; to be told of what the kernel announces.
     pub(super) nat_writers: Arc<NatWriters>,
     /// What the masquerade rules count.
@@ -90,10 +92,8 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         units: Some(Arc::clone(&units)),
         ledger: Arc::<DiskLedger>::clone(&ledger),
     });
-    let kubelet_root = kubelet.settings().root_dir;
-    let kubelet_root = if kubelet_root.is_empty() { DEFAULT_KUBELET_ROOT } else { &kubelet_root };
-    let pod_resources = PodResourcesApi::new(args.host_root.join(kubelet_root.trim_start_matches('/')));
-    let pinning = pinning.beside_kubelet(Arc::new(pod_resources));
+    let pod_resources = Arc::new(pod_resources(args, &kubelet.settings().root_dir));
+    let pinning = pinning.beside_kubelet(Arc::<PodResourcesApi>::clone(&pod_resources));
     let allocatable = Allocatable::new(AllocatablePorts {
         files: Arc::clone(&host),
         hierarchies,
@@ -116,7 +116,13 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         held(allocatable),
         held(masquerade),
     ];
-    Ok(Node { subsystems, view, desk, answered_runtime, nat_writers, traffic })
+    Ok(Node { subsystems, view, desk, answered_runtime, nat_writers, traffic, pod_resources })
+}
+
+/// The kubelet's API, below its root directory.
+fn pod_resources(args: &NodeArgs, kubelet_root: &str) -> PodResourcesApi {
+    let kubelet_root = if kubelet_root.is_empty() { DEFAULT_KUBELET_ROOT } else { kubelet_root };
+    PodResourcesApi::new(args.host_root.join(kubelet_root.trim_start_matches('/')))
 }
 
 /// The container runtime, for the thread that holds the node; each other thread needs its own.

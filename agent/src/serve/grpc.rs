@@ -29,6 +29,7 @@ use crate::reconcile::history::History;
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::orders::{Switchboard, Undelivered};
 use crate::reconcile::report::NodeReport;
+use crate::serve::kubelet::KubeletSide;
 use crate::serve::peer::{Identity, NotAdmin};
 
 /// Longest request that is read; the largest sensible one bears a profile to be planned for.
@@ -115,6 +116,8 @@ pub(crate) struct Sources {
     pub(crate) report: watch::Receiver<Arc<NodeReport>>,
     /// The latest placements.
     pub(crate) view: watch::Receiver<Arc<NodeView>>,
+    /// The kubelet; `None`: it is not asked.
+    pub(crate) kubelet: Option<KubeletSide>,
     /// What health tells.
     pub(crate) serving: watch::Receiver<Serving>,
     /// What was changed.
@@ -144,7 +147,7 @@ pub enum Reflection {
 /// The reflection library rejects a descriptor set; they are made by the build, so a test would show it first.
 pub(crate) fn routes(sources: &Sources, reflection: Reflection) -> Result<Routes, tonic_reflection::server::Error> {
     let health = HealthServer::new(HealthAnswers::new(sources.serving.clone(), &SERVICES));
-    let lister = Arc::new(Lister::new(sources.view.clone()));
+    let lister = Arc::new(Lister::new(sources.view.clone(), sources.kubelet.clone()));
     let mut routes = Routes::builder();
     routes
         .add_service(PodResourcesV1::new(Arc::clone(&lister)))

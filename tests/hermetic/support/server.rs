@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use trimtab::metrics::Metrics;
+use trimtab::ports::kubelet_answers::KubeletPodResources;
 use trimtab::reconcile::history::History;
 use trimtab::reconcile::node_view::{ContainerView, LatePins, MachineView, MemoryBlock, NodeView, PodView};
 use trimtab::reconcile::orders::Switchboard;
@@ -38,6 +39,7 @@ pub(crate) struct Setup {
     pub(crate) config: ServeConfig,
     pub(crate) report: NodeReport,
     pub(crate) view: NodeView,
+    pub(crate) kubelet: Option<Arc<dyn KubeletPodResources>>,
 }
 
 impl Setup {
@@ -46,7 +48,7 @@ impl Setup {
         let dir = TempDir::new().unwrap();
         let mut config = ServeConfig::new(dir.path().join("run/trimtab.sock"));
         config.rate_limit = None;
-        Self { dir, config, report: ready_report(), view: two_pods() }
+        Self { dir, config, report: ready_report(), view: two_pods(), kubelet: None }
     }
 
     pub(crate) async fn try_start(self) -> Result<TestServer, ServeError> {
@@ -58,6 +60,7 @@ impl Setup {
         let state = ServeState {
             report: report_seen,
             view: view_seen,
+            kubelet: self.kubelet,
             metrics: Arc::clone(&metrics),
             history: Arc::clone(&history),
             switchboard: Arc::clone(&switchboard),

@@ -2,8 +2,9 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Body, Frame};
 use prost::Message;
 use prost::bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -11,16 +12,48 @@ use prost::bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::{MAX_REQUEST_BYTES, Refused, status};
 
 /// Flag and length in front of each message (gRPC over HTTP/2, "Length-Prefixed-Message").
-const PREFIX_BYTES: usize = 5;
+pub(crate) const PREFIX_BYTES: usize = 5;
+
+/// Metadata: age of the kubelet's part of an answer, in milliseconds; absent where it has none.
+const KUBELET_AGE: HeaderName = HeaderName::from_static("trimtab-kubelet-age-ms");
+/// Metadata: why the kubelet's part is not newer; absent while the kubelet answers.
+const KUBELET_AWAY: HeaderName = HeaderName::from_static("trimtab-kubelet-away");
+
+/// A framed answer and what its metadata says.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    /// With its prefix.
+    pub(crate) message: Bytes,
+    /// How old the kubelet's part is; `None`: it has no part in it.
+    pub(crate) kubelet_age: Option<Duration>,
+    /// One word why the kubelet does not answer; `None`: it does, or nobody asks it.
+    pub(crate) kubelet_away: Option<&'static str>,
+}
+
+impl From<Bytes> for Told {
+    /// The kubelet has no part in it.
+    fn from(message: Bytes) -> Self {
+        Self { message, kubelet_age: None, kubelet_away: None }
+    }
+}
+
+/// Writes what stands in front of a message of this length.
+pub(crate) fn put_prefix(bytes: &mut BytesMut, length: usize) {
+    debug_assert!(u32::try_from(length).is_ok(), "an answer about one node is far below 4 GiB");
+    bytes.put_u8(0);
+    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+}
 
 /// A message with its prefix, ready for the wire.
 pub(crate) fn frame(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    debug_assert!(u32::try_from(length).is_ok(), "an answer about one node is far below 4 GiB");
-    let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + length);
-    bytes.put_u8(0);
-    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    bytes.put_slice(&message.encode_to_vec());
+    frame_encoded(&message.encode_to_vec())
+}
+
+/// The same for a message that is encoded already.
+pub(crate) fn frame_encoded(message: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+    put_prefix(&mut bytes, message.len());
+    bytes.put_slice(message);
     bytes.freeze()
 }
 
@@ -66,15 +99,20 @@ async fn collect<B: Body>(body: B) -> Result<Bytes, Refused> {
     Ok(bytes.freeze())
 }
 
-/// The response for a framed message or a refusal.
-pub(crate) fn respond(answer: Result<Bytes, Refused>) -> Response<tonic::body::Body> {
-    match answer {
-        Ok(message) => {
+/// The response for an answer or a refusal.
+pub(crate) fn respond(answer: Result<impl Into<Told>, Refused>) -> Response<tonic::body::Body> {
+    match answer.map(Into::into) {
+        Ok(Told { message, kubelet_age, kubelet_away }) => {
             let mut response =
                 Response::new(tonic::body::Body::new(OneMessage { message: Some(message), ended: false }));
-            response
-                .headers_mut()
-                .insert(axum::http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            let headers = response.headers_mut();
+            headers.insert(axum::http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            if let Some(age) = kubelet_age {
+                headers.insert(KUBELET_AGE, u64::try_from(age.as_millis()).unwrap_or(u64::MAX).into());
+            }
+            if let Some(away) = kubelet_away {
+                headers.insert(KUBELET_AWAY, HeaderValue::from_static(away));
+            }
             response
         }
         Err(refused) => status(&refused).into_http(),

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::http::{Request, Response};
-use prost::bytes::Bytes;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
 use trimtab_proto::podresources::{v1, v1alpha1};
 
-use super::{Lister, Refused, unary};
+use super::unary::{self, Told};
+use super::{Lister, Refused};
 use crate::metrics::GrpcMethod;
 use crate::serve::grpc::unknown;
 
@@ -25,8 +25,8 @@ pub(crate) trait Version: Send + Sync + 'static {
     /// Full name of the service.
     const NAME: &'static str;
 
-    /// The framed answer to a call.
-    fn answer(lister: &Lister, path: &str, body: Body) -> impl Future<Output = Result<Bytes, Refused>> + Send;
+    /// The answer to a call.
+    fn answer(lister: &Lister, path: &str, body: Body) -> impl Future<Output = Result<Told, Refused>> + Send;
 }
 
 /// Version v1.
@@ -35,17 +35,17 @@ pub(crate) struct V1;
 impl Version for V1 {
     const NAME: &'static str = "v1.PodResourcesLister";
 
-    async fn answer(lister: &Lister, path: &str, body: Body) -> Result<Bytes, Refused> {
+    async fn answer(lister: &Lister, path: &str, body: Body) -> Result<Told, Refused> {
         match GrpcMethod::of_path(path) {
             GrpcMethod::List => {
                 let v1::ListPodResourcesRequest {} = unary::read(body).await?;
-                Ok(lister.list())
+                Ok(lister.list().await)
             }
             GrpcMethod::GetAllocatableResources => {
                 let v1::AllocatableResourcesRequest {} = unary::read(body).await?;
-                Ok(lister.allocatable())
+                Ok(lister.allocatable().await)
             }
-            GrpcMethod::Get => lister.pod(unary::read(body).await?),
+            GrpcMethod::Get => lister.pod(unary::read(body).await?).await,
             _ => Err(unknown(path)),
         }
     }
@@ -57,11 +57,11 @@ pub(crate) struct V1Alpha1;
 impl Version for V1Alpha1 {
     const NAME: &'static str = "v1alpha1.PodResourcesLister";
 
-    async fn answer(lister: &Lister, path: &str, body: Body) -> Result<Bytes, Refused> {
+    async fn answer(lister: &Lister, path: &str, body: Body) -> Result<Told, Refused> {
         match GrpcMethod::of_path(path) {
             GrpcMethod::ListV1Alpha1 => {
                 let v1alpha1::ListPodResourcesRequest {} = unary::read(body).await?;
-                Ok(lister.list_v1alpha1())
+                Ok(lister.list_v1alpha1().await)
             }
             _ => Err(unknown(path)),
         }
