@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 /// Where the profile, the state and the host are; shared by every command that looks at the node itself.
@@ -66,6 +67,14 @@ pub struct RunArgs {
     /// Address of the page, /metrics, /healthz and /readyz, or `off`
     #[arg(long, value_name = "ADDRESS", env = "TRIMTAB_HTTP", default_value = "127.0.0.1:9808")]
     pub http: HttpAddress,
+
+    /// Show the kubelet's metrics of CPU, memory, topology manager and pod resources under the kubelet's own names too
+    #[arg(long, env = "TRIMTAB_KUBELET_METRICS", value_parser = BoolishValueParser::new())]
+    pub kubelet_metrics: bool,
+
+    /// Name the container that waited in the histogram of the container runtime's waits (OpenMetrics exemplars)
+    #[arg(long, env = "TRIMTAB_EXEMPLARS", value_parser = BoolishValueParser::new())]
+    pub exemplars: bool,
 
     /// Whether the page about the node, which names its pods, is served on that address too
     #[arg(long, value_enum, value_name = "WHEN", env = "TRIMTAB_PAGE", default_value_t)]

@@ -1,10 +1,13 @@
 //! Every instrument and the one registry; fed from reports, placements and the calls that were answered.
 
 mod conntrack;
+mod exemplars;
 mod grpc;
 mod kubelet;
+mod kubelet_names;
 mod labels;
 mod nri;
+mod numa_memory;
 mod pinning;
 pub mod plain;
 mod process;
@@ -24,11 +27,14 @@ use tokio_util::sync::CancellationToken;
 use self::conntrack::{ConntrackCollector, ConntrackSeen};
 pub use self::grpc::{Call, ConnectionEnd, GrpcMethod, GrpcMetrics};
 pub use self::kubelet::KubeletMetrics;
+use self::kubelet_names::{KubeletNamed, KubeletNamedCollector};
 use self::nri::NriCollector;
+use self::numa_memory::{NumaMemory, NumaMemoryCollector};
 use self::pinning::PinningMetrics;
 use self::process::ProcessCollector;
 use self::subsystem::SubsystemMetrics;
 use self::traffic::{TrafficCollector, TrafficShown};
+use crate::ports::admission_stats::AdmissionStats;
 use crate::ports::nri_stats::NriStats;
 use crate::ports::traffic::Traffic;
 use crate::reconcile::node_view::NodeView;
@@ -36,6 +42,15 @@ use crate::reconcile::report::NodeReport;
 
 /// Prefix of every metric that is not a standard one of the process.
 const PREFIX: &str = "trimtab";
+
+/// What is shown beside the agent's own metrics.
+#[derive(Debug, Clone, Default)]
+pub struct MetricsOptions {
+    /// The kubelet's metrics under its own names, fed from these counts; `None`: they are not shown.
+    pub kubelet: Option<Arc<AdmissionStats>>,
+    /// Whether samples of how long the runtime waited name the container that waited (OpenMetrics only).
+    pub exemplars: bool,
+}
 
 /// All instruments.
 pub struct Metrics {
@@ -48,6 +63,9 @@ pub struct Metrics {
     grpc: GrpcMetrics,
     kubelet: KubeletMetrics,
     nri: Arc<NriStats>,
+    exemplars: bool,
+    numa_memory: Arc<NumaMemory>,
+    kubelet_names: Option<Arc<KubeletNamed>>,
     conntrack: Arc<ConntrackSeen>,
     traffic: Arc<TrafficShown>,
 }
@@ -62,11 +80,19 @@ impl Metrics {
     /// Creates every series that can be known beforehand, so that a rate over it misses no first increment.
     #[must_use]
     pub fn new(version: &'static str, subsystems: &[&'static str]) -> Self {
+        Self::with(version, subsystems, MetricsOptions::default())
+    }
+
+    /// The same with what else is wanted.
+    #[must_use]
+    pub fn with(version: &'static str, subsystems: &[&'static str], options: MetricsOptions) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessCollector));
         let ours = registry.sub_registry_with_prefix(PREFIX);
-        let nri = Arc::<NriStats>::default();
+        let nri = Arc::new(NriStats::keeping_exemplars(options.exemplars));
         ours.register_collector(Box::new(NriCollector(Arc::clone(&nri))));
+        let numa_memory = Arc::<NumaMemory>::default();
+        ours.register_collector(Box::new(NumaMemoryCollector(Arc::clone(&numa_memory))));
         let conntrack = Arc::<ConntrackSeen>::default();
         ours.register_collector(Box::new(ConntrackCollector(Arc::clone(&conntrack))));
         let traffic = Arc::<TrafficShown>::default();
@@ -90,6 +116,11 @@ impl Metrics {
         let pinning = PinningMetrics::register(ours);
         let grpc = GrpcMetrics::register(ours);
         let kubelet = KubeletMetrics::register(ours);
+        let kubelet_names = options.kubelet.map(|admissions| {
+            let named = Arc::new(KubeletNamed::new(admissions, grpc.clone()));
+            registry.register_collector(Box::new(KubeletNamedCollector(Arc::clone(&named))));
+            named
+        });
         Self {
             registry,
             ready,
@@ -100,6 +131,9 @@ impl Metrics {
             grpc,
             kubelet,
             nri,
+            exemplars: options.exemplars,
+            numa_memory,
+            kubelet_names,
             conntrack,
             traffic,
         }
@@ -118,8 +152,12 @@ impl Metrics {
     }
 
     /// Takes over the placements.
-    pub fn record_view(&self, view: &NodeView) {
+    pub fn record_view(&self, view: &Arc<NodeView>) {
         self.pinning.record_view(view);
+        self.numa_memory.record(view);
+        if let Some(named) = &self.kubelet_names {
+            named.record_view(view);
+        }
     }
 
     /// The instruments of the gRPC server.
@@ -152,7 +190,17 @@ impl Metrics {
     pub fn to_text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
-        Ok(text)
+        Ok(if self.exemplars { exemplars::weave(&text, &self.nri) } else { text })
+    }
+
+    /// The same in the text format 0.0.4, for clients that do not read OpenMetrics.
+    ///
+    /// # Errors
+    /// As for [`to_text`](Self::to_text).
+    pub fn to_plain_text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(plain::from_openmetrics(&text))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the agent asks of the node: one trait per thing, implemented once in `adapters` and once as a test double.
 
 pub mod admission;
+pub mod admission_stats;
 pub mod cgroups;
 pub mod hierarchies;
 pub mod kubelet;

@@ -16,25 +16,34 @@ if ! "$venv/bin/kubernetes-validate" --version >/dev/null 2>&1; then
   python3 -m venv "$venv"
   "$venv/bin/pip" --quiet --disable-pip-version-check install 'kubernetes-validate==1.37.0'
 fi
-# The overlay for the Prometheus operator; what is the operator's own kind is judged by tests/hermetic/monitoring.rs.
-kubectl kustomize deploy/monitoring >"$rendered/monitoring.yaml"
-"$venv/bin/python" - "$rendered/monitoring.yaml" "$rendered/base.yaml" <<'PYTHON'
+# The overlays for the Prometheus operator; what is the operator's own kind is judged by tests/hermetic/monitoring.rs.
+for overlay in monitoring:PodMonitor service-monitor:ServiceMonitor; do
+  kubectl kustomize "deploy/${overlay%%:*}" >"$rendered/overlay.yaml"
+  "$venv/bin/python" - "$rendered/overlay.yaml" "$rendered/base.yaml" "${overlay#*:}" <<'PYTHON'
 import sys, yaml
 with open(sys.argv[1]) as rendered:
     documents = [document for document in yaml.safe_load_all(rendered)]
 foreign = [document for document in documents if document["apiVersion"].startswith("monitoring.coreos.com/")]
-assert sorted(document["kind"] for document in foreign) == ["PodMonitor", "PrometheusRule"], foreign
-labels = next(d for d in documents if d["kind"] == "DaemonSet")["spec"]["template"]
-monitor = next(d for d in foreign if d["kind"] == "PodMonitor")["spec"]
-wanted = monitor["selector"]["matchLabels"].items()
-assert wanted <= labels["metadata"]["labels"].items(), "the monitor selects other pods"
-ports = {port["name"] for container in labels["spec"]["containers"] for port in container.get("ports", [])}
-assert {endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]} <= ports, "the monitor asks for a port that no pod has"
+assert sorted(document["kind"] for document in foreign) == sorted([sys.argv[3], "PrometheusRule"]), foreign
+pod = next(d for d in documents if d["kind"] == "DaemonSet")["spec"]["template"]
+monitor = next(d for d in foreign if d["kind"] == sys.argv[3])
+ports = {port["name"] for container in pod["spec"]["containers"] for port in container.get("ports", [])}
+endpoints = monitor["spec"].get("podMetricsEndpoints") or monitor["spec"]["endpoints"]
+labels = pod["metadata"]["labels"]
+if sys.argv[3] == "ServiceMonitor":
+    service = next(d for d in documents if d["kind"] == "Service")
+    assert service["spec"]["selector"].items() <= labels.items(), "the service selects other pods"
+    assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports, "the service leads to a port that no pod has"
+    labels, ports = service["metadata"]["labels"], {port["name"] for port in service["spec"]["ports"]}
+assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items(), "the monitor selects something else"
+assert {endpoint["port"] for endpoint in endpoints} <= ports, "the monitor asks for a port that is not there"
+assert {d["metadata"].get("namespace") for d in documents if d["kind"] != "Namespace"} == {"trimtab-system"}, "one namespace"
 with open(sys.argv[2], "a") as base:
     for document in documents:
         if document not in foreign:
             base.write("---\n" + yaml.safe_dump(document))
 PYTHON
+done
 for version in 1.34 1.36; do
   "$venv/bin/kubernetes-validate" --strict --kubernetes-version "$version" "$rendered/base.yaml" >"$rendered/log" 2>&1 ||
     { cat "$rendered/log" >&2; exit 1; }

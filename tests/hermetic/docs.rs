@@ -1,4 +1,7 @@
-//! The README says what the program says: flags and metrics.
+//! The README and the pages below docs say what the program says: flags, metrics, commands, the API.
+
+mod api;
+mod ask;
 
 use clap::CommandFactory;
 use trimtab::cli::Cli;
@@ -16,7 +19,8 @@ fn every_flag_environment_variable_and_command_is_in_the_readme() {
             if ["help", "output", "dry-run"].contains(&long) {
                 continue;
             }
-            let row = README.lines().find(|line| line.starts_with(&format!("| `--{long} ")));
+            let begins = [format!("| `--{long} "), format!("| `--{long}`")];
+            let row = README.lines().find(|line| begins.iter().any(|begin| line.starts_with(begin)));
             let row = row.unwrap_or_else(|| panic!("{name} --{long}"));
             if let Some(variable) = argument.get_env() {
                 assert!(row.contains(&format!("`{}`", variable.to_string_lossy())), "--{long}: {row}");
@@ -32,4 +36,13 @@ fn every_flag_environment_variable_and_command_is_in_the_readme() {
 fn the_table_of_metrics_is_that_of_the_code() {
     let golden = include_str!("../golden/metrics.md");
     assert!(README.contains(golden.trim()), "copy tests/golden/metrics.md into the README");
+}
+
+#[test]
+fn the_table_of_the_kubelets_metrics_is_that_of_the_code() {
+    let golden = include_str!("../golden/kubelet-metrics.md");
+    assert!(
+        include_str!("../../docs/metrics.md").contains(golden.trim()),
+        "copy tests/golden/kubelet-metrics.md into docs/metrics.md"
+    );
 }

@@ -19,6 +19,7 @@ mod docs;
 mod engine;
 mod fuzz_corpus;
 mod kernel_knobs;
+mod kubelet_metrics;
 mod laws;
 mod masquerade;
 mod masquerade_config;

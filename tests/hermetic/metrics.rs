@@ -5,16 +5,26 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use trimtab::metrics::Metrics;
-use trimtab::ports::nri_stats::{NriMethod, NriResult, RegistrationWait};
+use trimtab::metrics::{Metrics, MetricsOptions};
+use trimtab::ports::admission_stats::AdmissionStats;
+use trimtab::ports::nri_stats::{AnswerExemplar, NriMethod, NriResult, RegistrationWait};
 use trimtab::reconcile::node_view::{Lateness, NodeView, PinnerKind};
 use trimtab::reconcile::report::{Fight, NodeReport, State, SubsystemReport};
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
 
-use crate::support::server::{SUBSYSTEMS, metric_in, pending_report, ready_report, two_pods};
+use crate::support::machines::{LARGE, SMALL, busy};
+use crate::support::server::{SUBSYSTEMS, container, metric_in, pending_report, pod, ready_report, two_pods};
 
 fn metrics() -> Metrics {
     Metrics::new("1.2.3", &SUBSYSTEMS)
+}
+
+/// The same once the machine is known, with everything that can be asked for.
+fn with_everything(view: NodeView) -> Metrics {
+    let kubelet = Some(Arc::<AdmissionStats>::default());
+    let metrics = Metrics::with("1.2.3", &SUBSYSTEMS, MetricsOptions { kubelet, exemplars: true });
+    metrics.record_view(&Arc::new(view));
+    metrics
 }
 
 fn value(metrics: &Metrics, series: &str) -> f64 {
@@ -137,7 +147,7 @@ fn placements_become_cpu_counts() {
     view.held_pods = 3;
     view.pods[0].containers[0].mispinned = Some("somebody moved it".into());
     view.late_pins.later = Lateness { count: 2, last: None, longest: Some(Duration::from_millis(250)) };
-    metrics.record_view(&view);
+    metrics.record_view(&Arc::new(view));
     let rows = [
         ("trimtab_pinning_cpus{pool=\"exclusive\"}", 2.0),
         ("trimtab_pinning_cpus{pool=\"shared\"}", 1.0),
@@ -158,7 +168,7 @@ fn placements_become_cpu_counts() {
     for (series, expected) in rows {
         assert_eq!(value(&metrics, series), expected, "{series}");
     }
-    metrics.record_view(&NodeView::default());
+    metrics.record_view(&Arc::default());
     assert_eq!(value(&metrics, "trimtab_pinning_cpus{pool=\"exclusive\"}"), 0.0);
     assert_eq!(value(&metrics, "trimtab_pinning_mispinned_containers"), 0.0);
     assert_eq!(value(&metrics, "trimtab_pinning_foreign_pinner{kind=\"kubelet\"}"), 0.0);
@@ -212,7 +222,10 @@ fn describe(text: &str) -> BTreeMap<String, Described> {
             }
         }
     }
+    // In the older format names are whole already.
+    let is_open = text.ends_with("# EOF\n");
     let suffix = |kind: &str| match kind {
+        _ if !is_open => "",
         "counter" => "_total",
         "info" => "_info",
         _ => "",
@@ -222,7 +235,9 @@ fn describe(text: &str) -> BTreeMap<String, Described> {
 
 #[test]
 fn names_units_and_help_keep_to_the_rules_of_prometheus() {
-    let described = describe(&metrics().to_text().unwrap());
+    let metrics = metrics();
+    metrics.record_view(&Arc::new(busy(SMALL, &[])));
+    let described = describe(&metrics.to_text().unwrap());
     assert!(described.len() >= 30, "{}", described.len());
     for (name, metric) in &described {
         assert!(name.starts_with("trimtab_") || name.starts_with("process_"), "{name}: prefix");
@@ -253,7 +268,7 @@ fn series_do_not_grow_with_what_happens() {
             .into();
     });
     metrics.record_report(&report);
-    metrics.record_view(&two_pods());
+    metrics.record_view(&Arc::new(two_pods()));
     assert_eq!(series_of(&metrics), before);
 }
 
@@ -262,22 +277,120 @@ fn series_of(metrics: &Metrics) -> BTreeSet<String> {
     text.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
 }
 
-#[test]
-fn table_of_metrics_is_up_to_date() {
+/// Compares a table with its golden text, or rewrites it.
+fn is_up_to_date(name: &str, rows: impl Iterator<Item = (String, Described)>) {
     let mut table = String::from("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n");
-    for (name, metric) in describe(&metrics().to_text().unwrap()) {
+    for (name, metric) in rows {
         let labels: Vec<_> =
             metric.labels.iter().filter(|label| *label != "le").map(|label| format!("`{label}`")).collect();
         let help = metric.help.trim_end_matches('.');
         table.push_str(&format!("| `{name}` | {} | {} | {help} |\n", metric.kind, labels.join(", ")));
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/metrics.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name);
     if std::env::var_os("TRIMTAB_BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, &table).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(table, golden, "run the tests once with TRIMTAB_BLESS=1 and commit tests/golden/metrics.md");
+    assert_eq!(table, golden, "run the tests once with TRIMTAB_BLESS=1 and commit tests/golden/{name}");
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with("trimtab_") || name.starts_with("process_")
+}
+
+#[test]
+fn table_of_metrics_is_up_to_date() {
+    let all = describe(&with_everything(busy(SMALL, &[])).to_text().unwrap());
+    is_up_to_date("metrics.md", all.into_iter().filter(|(name, _)| is_ours(name)));
+}
+
+#[test]
+fn table_of_the_metrics_of_the_kubelet_is_up_to_date() {
+    let text = with_everything(busy(SMALL, &[])).to_plain_text().unwrap();
+    is_up_to_date("kubelet-metrics.md", describe(&text).into_iter().filter(|(name, _)| !is_ours(name)));
+}
+
+/// A node as full as the kubelet lets it be by default and more: what grows with it is bounded by the machine, not by who
+/// runs there.
+#[test]
+fn a_scrape_of_a_full_node_is_small() {
+    let mut view = busy(LARGE, &[("one", 1)]);
+    for number in 0..250 {
+        let containers = vec![container("main", &[], vec![]), container("sidecar", &[], vec![])];
+        view.pods.push(pod(
+            "shop",
+            &format!("pod-{number}"),
+            trimtab_domain::workload::QosClass::Burstable,
+            containers,
+        ));
+    }
+    let metrics = with_everything(view);
+    metrics.record_report(&ready_report());
+    for bucket in [10, 60, 200, 400, 900, 2_000, 4_000, 9_000, 40_000, 200_000, 400_000, 900_000] {
+        let time = Duration::from_micros(bucket);
+        metrics.nri().record_answer(NriMethod::CreateContainer, NriResult::Ok, time);
+        metrics.nri().record_exemplar(exemplar(time));
+    }
+    let text = metrics.to_text().unwrap();
+    let began = tokio::time::Instant::now();
+    let plain = metrics.to_plain_text().unwrap();
+    eprintln!("a scrape at 250 pods: {} bytes, {:?} in this build", text.len(), began.elapsed());
+    assert!(text.len().max(plain.len()) < 200 << 10, "{} and {} bytes", text.len(), plain.len());
+}
+
+#[test]
+fn memory_is_shown_by_numa_node_and_adds_up() {
+    let mut view = busy(SMALL, &[("db", 1)]);
+    view.machine.numa_nodes[0].memory[1].book = None;
+    let metrics = with_everything(view);
+    let gib = f64::from(1 << 30);
+    for (memory_type, usage, expected) in [
+        ("memory", "free", 10.5),
+        ("memory", "held", 3.5),
+        ("memory", "reserved", 1.0),
+        ("memory", "other", 1.0),
+        ("hugepages-2Mi", "free", 0.0),
+        ("hugepages-2Mi", "other", 1.0),
+    ] {
+        let series =
+            format!("trimtab_pinning_memory_bytes{{numa_node=\"0\",memory_type=\"{memory_type}\",use=\"{usage}\"}}");
+        assert_eq!(value(&metrics, &series), expected * gib, "{series}");
+    }
+}
+
+fn exemplar(time: Duration) -> AnswerExemplar {
+    AnswerExemplar {
+        container_id: "c".repeat(64),
+        pod_uid: "0d0f2c8e-7d8b-4c57-9f5b-5a6bf0b3b0b1".into(),
+        time,
+        at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+    }
+}
+
+#[test]
+fn a_slow_creation_is_named_only_if_that_is_asked_for_and_in_openmetrics() {
+    let time = Duration::from_micros(400);
+    let line = "trimtab_nri_handling_seconds_bucket{le=\"0.0005\",method=\"CreateContainer\"} 1";
+    for metrics in [metrics(), with_everything(NodeView::default())] {
+        let stats = metrics.nri();
+        stats.record_answer(NriMethod::CreateContainer, NriResult::Ok, time);
+        stats.record_answer(NriMethod::StopContainer, NriResult::Ok, time);
+        stats.record_exemplar(exemplar(time));
+        let (open, plain) = (metrics.to_text().unwrap(), metrics.to_plain_text().unwrap());
+        assert!(plain.lines().any(|found| found == line), "{plain}");
+        let expected = if stats.keeps_exemplars() {
+            format!(
+                "{line} # {{container_id=\"{}\",pod_uid=\"0d0f2c8e-7d8b-4c57-9f5b-5a6bf0b3b0b1\"}} 0.0004 1700000000.000",
+                "c".repeat(64)
+            )
+        } else {
+            line.to_owned()
+        };
+        assert!(open.lines().any(|found| found == expected), "no {expected} in\n{open}");
+        let named = open.lines().filter(|line| line.contains(" # {")).count();
+        assert_eq!(named, usize::from(stats.keeps_exemplars()));
+    }
 }
 
 #[test]

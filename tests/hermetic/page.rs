@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use trimtab::reconcile::history::{Change, ChangeKind};
 use trimtab::reconcile::node_view::NodeView;
 use trimtab::reconcile::report::{Fight, NodeReport, ObjectReport, State, StepReport, SubsystemReport};
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
@@ -116,6 +117,44 @@ async fn the_page_is_whole_without_scripts() {
     server.shut_down().await;
 }
 
+/// A change with something in every field.
+fn change(name: &str) -> Change {
+    let mut change = Change::new("sysctl", ChangeKind::Healed, name);
+    (change.old, change.new) = (Some("128".into()), Some(name.into()));
+    (change.actor, change.reason) = (name.into(), "drift".into());
+    change
+}
+
+#[tokio::test]
+async fn the_page_tells_what_changed_newest_first_and_who_does_not_run_as_ordered() {
+    let mut view = busy(SMALL, &[("db", 1)]);
+    view.pods[0].containers[0].mispinned = Some("it may run on 0".into());
+    view.pods[1].containers[0].mispinned = Some("it may run on 0-7".into());
+    let (server, address) = start(ready_report(), view).await;
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for number in 0..60 {
+        server.history.note_at(change(&format!("net.{number}")), time);
+    }
+    let (_, body) = get(address, "/", "localhost").await;
+    for expected in [
+        "<time datetime=\"2023-11-14T22:13:20Z\">2023-11-14 22:13:20 UTC</time></td>\
+         <td><span class=\"chip doubt\">healed</span></td><td>sysctl</td>\
+         <th scope=\"row\"><bdi class=\"name\">net.59</bdi></th><td><bdi>128</bdi> → <bdi>net.59</bdi></td>\
+         <td>by <bdi>net.59</bdi>: <bdi>drift</bdi></td>",
+        "and 10 earlier ones",
+        "<span class=\"chip bad\">mispinned</span> <bdi>it may run on 0-7</bdi></td>",
+        "<bdi class=\"name\">kube-system/dns/dns</bdi>: <span class=\"chip bad\">mispinned</span> <bdi>it may run on 0</bdi>",
+        "<g class=\"cpu exclusive k0 mispinned\"",
+        "2 containers mispinned",
+    ] {
+        assert!(body.contains(expected), "no {expected} in\n{body}");
+    }
+    let at = |text: &str| body.find(text).unwrap();
+    assert!(at(">net.59<") < at(">net.58<"), "newest first");
+    assert!(!body.contains(">net.9<"), "only the newest are shown");
+    server.shut_down().await;
+}
+
 #[tokio::test]
 async fn an_agent_that_has_just_started_has_a_page_too() {
     let (server, address) = start(pending_report(), NodeView::default()).await;
@@ -129,9 +168,16 @@ async fn an_agent_that_has_just_started_has_a_page_too() {
 #[tokio::test]
 async fn hostile_names_stay_text_wherever_they_appear() {
     for name in HOSTILE {
-        let (server, address) = start(eventful(name), busy(SMALL, &[(name, 1)])).await;
+        let stray = |name: &str| {
+            let mut view = busy(SMALL, &[(name, 1)]);
+            view.pods.iter_mut().for_each(|pod| pod.containers[0].mispinned = Some(name.into()));
+            view
+        };
+        let (server, address) = start(eventful(name), stray(name)).await;
+        server.history.note(change(name));
         let harmless = get(address, "/", "localhost").await.1;
-        let (plain, plain_address) = start(eventful("x"), busy(SMALL, &[("x", 1)])).await;
+        let (plain, plain_address) = start(eventful("x"), stray("x")).await;
+        plain.history.note(change("x"));
         let expected = get(plain_address, "/", "localhost").await.1;
         let tags = |text: &str| {
             text.split('<').skip(1).map(|part| part.split(['>', ' ']).next().unwrap().to_owned()).collect::<Vec<_>>()

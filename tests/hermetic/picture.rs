@@ -152,3 +152,51 @@ async fn an_agent_without_a_pass_has_an_empty_topology() {
     assert!(facts.cpus.is_empty() && facts.numa_nodes.is_empty());
     server.shut_down().await;
 }
+
+/// One container on CPUs of its own and one in the shared pool that do not run as ordered.
+fn stray(reason: &str) -> NodeView {
+    let mut view = mixed();
+    for pod in &mut view.pods {
+        for container in &mut pod.containers {
+            container.mispinned = ["db", "dns"].contains(&pod.name.as_str()).then(|| reason.to_owned());
+        }
+    }
+    view
+}
+
+#[test]
+fn who_does_not_run_as_ordered_is_marked() {
+    let view = stray("it may run on 0-15");
+    let text = draw(&view, 100, Marks::Marks);
+    for expected in [
+        "; 2 containers mispinned; ",
+        "A!/A!",
+        " A! data/db/main  1,9  mispinned: it may run on 0-15\n",
+        " B  data/cache/main  2-3,10-11\n",
+        "  ! kube-system/dns/dns  mispinned: it may run on 0-15\n",
+    ] {
+        assert!(text.contains(expected), "no {expected:?} in\n{text}");
+    }
+    assert_eq!(draw(&mixed(), 100, Marks::Marks).matches('!').count(), 0);
+    let image = svg::document(&Topology::new("node-1", &view));
+    assert_eq!(image.matches("class=\"cpu exclusive k0 mispinned\"").count(), 3, "two CPUs and the legend");
+    assert!(image.contains("held by data/db/main; mispinned: it may run on 0-15 (core 1"), "{image}");
+    assert!(image.contains("kube-system/dns/dns; mispinned: it may run on 0-15"), "{image}");
+}
+
+#[tokio::test]
+async fn who_does_not_run_as_ordered_is_told_over_the_socket_too() {
+    let mut setup = Setup::new();
+    setup.view = stray(HOSTILE[4]);
+    let expected = Topology::new("node-1", &setup.view);
+    let server = setup.start().await;
+    let mut client = trimtab::client::connect(&server.socket()).await.unwrap();
+    let told = topology::from_wire(within(client.topology()).await.unwrap());
+    assert_eq!(told, expected);
+    let data = serde_json::to_value(topology::TopologyData::from(&told)).unwrap();
+    assert_eq!(data["holders"][0]["mispinned"], HOSTILE[4]);
+    assert!(data["holders"][1].get("mispinned").is_none());
+    assert_eq!(data["mispinnedSharing"][0]["pod"], "dns");
+    assert!(!draw(&stray(HOSTILE[4]), 80, Marks::Marks).contains(['\u{202e}', '\u{1b}']));
+    server.shut_down().await;
+}

@@ -168,6 +168,12 @@ impl CpuManager {
         self.policy.is_some()
     }
 
+    /// The options of the policy; absent under `none`.
+    #[must_use]
+    pub fn options(&self) -> Option<&CpuOptions> {
+        self.policy.as_ref().map(|policy| &policy.options)
+    }
+
     /// Who owns what now.
     #[must_use]
     pub const fn state(&self) -> &CpuState {

@@ -28,7 +28,7 @@ use crate::adapters::uevents::HardwareChanges;
 use crate::cli::exit;
 use crate::config::{HttpAddress, NriSocket, RunArgs};
 use crate::lifecycle;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, MetricsOptions};
 use crate::ports::kubelet_answers::KubeletPodResources;
 use crate::reconcile::board::Board;
 use crate::reconcile::engine::{Context, Held, SpecInForce};
@@ -74,7 +74,9 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     history.note(record::started());
     let switchboard = Arc::new(Switchboard::new(&names));
     let shared = Shared { board, history, switchboard, view: node.view, kubelet: node.pod_resources };
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), &names));
+    let options =
+        MetricsOptions { kubelet: args.kubelet_metrics.then(|| node.desk.admissions()), exemplars: args.exemplars };
+    let metrics = Arc::new(Metrics::with(env!("CARGO_PKG_VERSION"), &names, options));
     metrics.show_traffic(node.traffic);
     let spec = watch::Sender::new(None);
     let cancel = CancellationToken::new();

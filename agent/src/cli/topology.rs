@@ -24,6 +24,9 @@ pub struct TopologyData {
     pub holders: Vec<HolderData>,
     /// Containers that run in the shared pool.
     pub sharing_containers: u64,
+    /// Those of them that do not run as ordered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mispinned_sharing: Vec<HolderData>,
     /// Why pins are only observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observe_only: Option<String>,
@@ -63,6 +66,9 @@ pub struct HolderData {
     pub container: String,
     /// Its CPUs, list form.
     pub cpus: String,
+    /// Why it does not run as ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mispinned: Option<String>,
 }
 
 /// One NUMA node.
@@ -95,12 +101,15 @@ pub struct MemoryData {
 
 impl From<&Topology> for TopologyData {
     fn from(topology: &Topology) -> Self {
-        let holders = topology.holders.iter().enumerate().map(|(index, holder)| HolderData {
+        let data = |holder: &Holder, cpus: String| HolderData {
             namespace: holder.namespace.clone(),
             pod: holder.pod.clone(),
             container: holder.container.clone(),
-            cpus: topology.cpus_of(index).to_string(),
-        });
+            cpus,
+            mispinned: holder.mispinned.clone(),
+        };
+        let holders = topology.holders.iter().enumerate();
+        let holders = holders.map(|(index, holder)| data(holder, topology.cpus_of(index).to_string()));
         Self {
             node: topology.node.clone(),
             cpus: topology.cpus.iter().map(CpuData::from).collect(),
@@ -108,6 +117,7 @@ impl From<&Topology> for TopologyData {
             numa_nodes: topology.numa_nodes.iter().map(NumaNodeData::from).collect(),
             holders: holders.collect(),
             sharing_containers: topology.sharing_containers,
+            mispinned_sharing: topology.mispinned_sharing.iter().map(|holder| data(holder, String::new())).collect(),
             observe_only: topology.observe_only.clone(),
         }
     }
@@ -138,12 +148,13 @@ impl From<&NumaNodeView> for NumaNodeData {
 /// The facts of an answer. What a later version of the agent might add is left out; positions that lead nowhere too.
 #[must_use]
 pub fn from_wire(answer: wire::Topology) -> Topology {
-    let holders = answer.holders.into_iter().map(|holder| Holder {
+    let holder = |holder: wire::CpuHolder| Holder {
         namespace: holder.namespace,
         pod: holder.pod,
         container: holder.container,
-    });
-    let holders: Vec<Holder> = holders.collect();
+        mispinned: holder.mispinned,
+    };
+    let holders: Vec<Holder> = answer.holders.into_iter().map(holder).collect();
     Topology {
         node: answer.node,
         cpus: answer.cpus.iter().map(|cpu| to_cpu(cpu, holders.len())).collect(),
@@ -151,6 +162,7 @@ pub fn from_wire(answer: wire::Topology) -> Topology {
         numa_nodes: answer.numa_nodes.into_iter().map(to_node).collect(),
         holders,
         sharing_containers: answer.sharing_containers,
+        mispinned_sharing: answer.mispinned_sharing.into_iter().map(holder).collect(),
         observe_only: answer.observe_only,
     }
 }

@@ -221,6 +221,19 @@ impl GrpcMetrics {
         Call { metrics: self.clone(), method, since: Instant::now(), code: Code::Cancelled }
     }
 
+    /// Calls of a method that have ended, and how many of them with an error; those that were turned away by the rate
+    /// limit are in neither.
+    pub(super) fn ended(&self, method: GrpcMethod) -> (u64, u64) {
+        let (service, method) = method.names();
+        let of_code = |code: Code| {
+            let labels = HandledLabels { service, method, code: code_name(code) };
+            self.handled.get(&labels).map_or(0, |counter| counter.get())
+        };
+        let codes = (0..=16).map(Code::from_i32).filter(|code| *code != Code::ResourceExhausted);
+        let all: u64 = codes.map(of_code).sum();
+        (all, all.saturating_sub(of_code(Code::Ok)))
+    }
+
     /// The number of open connections; the holder adds and takes away.
     #[must_use]
     pub fn connections(&self) -> &Gauge {

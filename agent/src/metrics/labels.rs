@@ -88,3 +88,31 @@ pub(crate) struct TrafficLabels {
     pub(crate) family: &'static str,
     pub(crate) rule: &'static str,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct NumaNodeLabel {
+    pub(crate) numa_node: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AlignmentLabels {
+    pub(crate) scope: &'static str,
+    pub(crate) boundary: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AllocationLabels {
+    pub(crate) resource_name: &'static str,
+    pub(crate) source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AssignmentLabels {
+    pub(crate) resource_name: &'static str,
+    pub(crate) assignment_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct VersionLabel {
+    pub(crate) server_api_version: &'static str,
+}

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::kubelet_names::COUNTERS_WITHOUT_SUFFIX;
+
 /// Turns OpenMetrics text 1.0 into the text format 0.0.4: there the name of a counter or an info ends in its suffix
 /// wherever it is named, there are no units, and nothing marks the end.
 ///
@@ -18,6 +20,7 @@ pub fn from_openmetrics(text: &str) -> String {
             let (suffix, kind) = match kind {
                 "counter" => ("_total", "counter"),
                 "info" => ("_info", "gauge"),
+                "unknown" if COUNTERS_WITHOUT_SUFFIX.contains(&name) => ("", "counter"),
                 "unknown" => ("", "untyped"),
                 kind => ("", kind),
             };

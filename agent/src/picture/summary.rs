@@ -42,6 +42,10 @@ pub fn summary(topology: &Topology) -> String {
             text.push_str(&format!(" to {}", plural(topology.holders.len(), "container")));
         }
     }
+    let mispinned = topology.mispinned().count();
+    if mispinned > 0 {
+        text.push_str(&format!("; {} mispinned", plural(mispinned, "container")));
+    }
     let books = topology.numa_nodes.iter().flat_map(|node| &node.memory);
     let books: Vec<_> = books.filter(|kind| kind.memory_type == "memory").filter_map(|kind| kind.book).collect();
     if !books.is_empty() {

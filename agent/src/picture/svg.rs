@@ -121,8 +121,8 @@ fn draw_cpu(out: &mut String, topology: &Topology, area: &Area<'_>, cpu: &Cpu) {
         place.numa_node,
         place.socket
     );
-    let usage = cpu.usage.as_str();
-    let _ = write!(out, "<g class=\"cpu {usage}{hue}\" data-h=\"{holders}\"><title>{}</title>", Xml(&title));
+    let (usage, doubt) = (cpu.usage.as_str(), if topology.is_mispinned(cpu) { " mispinned" } else { "" });
+    let _ = write!(out, "<g class=\"cpu {usage}{hue}{doubt}\" data-h=\"{holders}\"><title>{}</title>", Xml(&title));
     cell(out, area, (&place.cpu.to_string(), &topology.mark(cpu).replace('.', "·")));
     out.push_str("</g>");
 }

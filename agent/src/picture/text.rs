@@ -154,7 +154,9 @@ fn draw_legend(text: &mut String, topology: &Topology) {
     for (index, holder) in topology.holders.iter().enumerate() {
         let name = visible(&holder.path());
         let key = key(index);
-        let _ = writeln!(text, "{HEAD}{key:>2}{HEAD:#}  {name}  {}", topology.cpus_of(index));
+        let doubt = if holder.mispinned.is_some() { "!" } else { " " };
+        let _ = write!(text, "{HEAD}{key:>2}{HEAD:#}{doubt} {name}  {}", topology.cpus_of(index));
+        draw_doubt(text, holder.mispinned.as_deref());
     }
     for usage in counts(topology).into_iter().filter_map(|count| count.usage).filter(|usage| *usage != Usage::Exclusive)
     {
@@ -168,4 +170,16 @@ fn draw_legend(text: &mut String, topology: &Topology) {
     if topology.sharing_containers > 0 {
         let _ = writeln!(text, "    containers in the shared pool: {}", topology.sharing_containers);
     }
+    for holder in &topology.mispinned_sharing {
+        let _ = write!(text, "  ! {}", visible(&holder.path()));
+        draw_doubt(text, holder.mispinned.as_deref());
+    }
+}
+
+/// Why a container does not run as ordered, and the end of its line.
+fn draw_doubt(text: &mut String, reason: Option<&str>) {
+    if let Some(reason) = reason {
+        let _ = write!(text, "  {DOUBT}mispinned{DOUBT:#}: {}", visible(reason));
+    }
+    text.push('\n');
 }

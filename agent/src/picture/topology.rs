@@ -21,6 +21,8 @@ pub struct Topology {
     pub holders: Vec<Holder>,
     /// Containers that hold none, and so run in the shared pool.
     pub sharing_containers: u64,
+    /// Those of them that do not run as ordered; each says why.
+    pub mispinned_sharing: Vec<Holder>,
     /// Why nothing is written although a policy is set; `None`: pins are enforced.
     pub observe_only: Option<String>,
 }
@@ -95,7 +97,7 @@ impl Usage {
 }
 
 /// A container that holds CPUs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Holder {
     /// Namespace of its pod; empty where no local source knows it.
     pub namespace: String,
@@ -103,13 +105,15 @@ pub struct Holder {
     pub pod: String,
     /// Its name, or else its id.
     pub container: String,
+    /// Why it does not run as was ordered; `None`: it does.
+    pub mispinned: Option<String>,
 }
 
 impl Holder {
     /// `namespace/pod/container`, without a namespace that is not known.
     #[must_use]
     pub fn path(&self) -> String {
-        let Self { namespace, pod, container } = self;
+        let Self { namespace, pod, container, .. } = self;
         if namespace.is_empty() { format!("{pod}/{container}") } else { format!("{namespace}/{pod}/{container}") }
     }
 }
@@ -127,18 +131,21 @@ impl Topology {
         };
         let mut holders_of = BTreeMap::<u32, Vec<usize>>::new();
         for (pod, container) in view.pods.iter().flat_map(|pod| pod.containers.iter().map(move |c| (pod, c))) {
+            let holder = Holder {
+                namespace: pod.namespace.clone(),
+                pod: pod.name.clone(),
+                container: container.name.clone(),
+                mispinned: container.mispinned.clone(),
+            };
             if container.exclusive_cpus.is_empty() {
                 topology.sharing_containers += 1;
+                topology.mispinned_sharing.extend(Some(holder).filter(|holder| holder.mispinned.is_some()));
                 continue;
             }
             for cpu in &container.exclusive_cpus {
                 holders_of.entry(*cpu).or_default().push(topology.holders.len());
             }
-            topology.holders.push(Holder {
-                namespace: pod.namespace.clone(),
-                pod: pod.name.clone(),
-                container: container.name.clone(),
-            });
+            topology.holders.push(holder);
         }
         let set = |cpus: &[u32]| cpus.iter().copied().collect::<CpuSet>();
         let (reserved, allocatable) = (set(&view.reserved_cpus), set(&view.allocatable_cpus));
@@ -171,25 +178,44 @@ impl Topology {
     }
 
     /// What stands for a CPU where there is little room: the key of its holder, or the symbol of its use; `+` follows
-    /// where there are several holders.
+    /// where there are several holders, `!` where one does not run as ordered.
     #[must_use]
     pub fn mark(&self, cpu: &Cpu) -> String {
+        let doubt = if self.is_mispinned(cpu) { "!" } else { "" };
         match cpu.holders.as_slice() {
             [] => cpu.usage.symbol().to_string(),
-            [only] => key(*only),
-            [first, ..] => key(*first) + "+",
+            [only] => key(*only) + doubt,
+            [first, ..] => key(*first) + "+" + doubt,
         }
+    }
+
+    /// True if a holder of the CPU does not run as ordered.
+    #[must_use]
+    pub fn is_mispinned(&self, cpu: &Cpu) -> bool {
+        self.holders_of(cpu).any(|holder| holder.mispinned.is_some())
+    }
+
+    /// Containers that do not run as ordered: those with CPUs of their own, then those without.
+    pub fn mispinned(&self) -> impl Iterator<Item = &Holder> {
+        self.holders.iter().filter(|holder| holder.mispinned.is_some()).chain(&self.mispinned_sharing)
+    }
+
+    fn holders_of<'a>(&'a self, cpu: &'a Cpu) -> impl Iterator<Item = &'a Holder> {
+        cpu.holders.iter().filter_map(|holder| self.holders.get(*holder))
     }
 
     /// Its use and its holders, in words.
     #[must_use]
     pub fn describe(&self, cpu: &Cpu) -> String {
-        let names: Vec<String> =
-            cpu.holders.iter().filter_map(|holder| self.holders.get(*holder)).map(Holder::path).collect();
+        let names: Vec<String> = self.holders_of(cpu).map(Holder::path).collect();
         let mut words =
             if names.is_empty() { cpu.usage.meaning().to_owned() } else { format!("held by {}", names.join(" and ")) };
         if cpu.isolated {
             words.push_str(", isolated by the kernel");
+        }
+        for reason in self.holders_of(cpu).filter_map(|holder| holder.mispinned.as_ref()) {
+            words.push_str("; mispinned: ");
+            words.push_str(reason);
         }
         words
     }

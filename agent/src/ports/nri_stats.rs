@@ -1,7 +1,8 @@
 //! What the conversation with the runtime counts: written by the adapter, read whenever metrics are asked for.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 /// Kinds of requests of the runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +114,22 @@ struct Answered {
     results: [AtomicU64; NriResult::ALL.len()],
 }
 
+/// One creation, as an example of those that took as long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerExemplar {
+    /// The container.
+    pub container_id: String,
+    /// Its pod.
+    pub pod_uid: String,
+    /// How long the answer took.
+    pub time: Duration,
+    /// When it was given.
+    pub at: SystemTime,
+}
+
+/// The last creation of each bucket, as [`AnswerTimes`] has them.
+pub type AnswerExemplars = [Option<AnswerExemplar>; ANSWER_BUCKETS_MICROS.len() + 1];
+
 /// The counts since the agent started.
 #[derive(Debug, Default)]
 pub struct NriStats {
@@ -122,6 +139,8 @@ pub struct NriStats {
     answered: [Answered; NriMethod::ALL.len()],
     undone: AtomicU64,
     updates: [AtomicU64; 2],
+    /// Absent: nobody wants to see them.
+    exemplars: Option<Mutex<AnswerExemplars>>,
 }
 
 /// Distribution of how long answers took.
@@ -134,6 +153,34 @@ pub struct AnswerTimes {
 }
 
 impl NriStats {
+    /// Counts that remember, or do not, which container an answer was about.
+    #[must_use]
+    pub fn keeping_exemplars(keep: bool) -> Self {
+        Self { exemplars: keep.then(Mutex::default), ..Self::default() }
+    }
+
+    /// True if [`record_exemplar`](Self::record_exemplar) does anything.
+    #[must_use]
+    pub const fn keeps_exemplars(&self) -> bool {
+        self.exemplars.is_some()
+    }
+
+    /// A creation was answered. `exemplar.time` is what was recorded for it.
+    pub fn record_exemplar(&self, exemplar: AnswerExemplar) {
+        let Some(exemplars) = &self.exemplars else { return };
+        let mut exemplars = exemplars.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = exemplars.get_mut(bucket(exemplar.time)) {
+            *last = Some(exemplar);
+        }
+    }
+
+    /// What was recorded last in each bucket.
+    #[must_use]
+    pub fn exemplars(&self) -> AnswerExemplars {
+        let exemplars = self.exemplars.as_ref().map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner));
+        exemplars.map(|kept| kept.clone()).unwrap_or_default()
+    }
+
     /// A session is in use, or is over.
     pub fn record_connected(&self, connected: bool) {
         self.connected.store(connected, Relaxed);
@@ -152,9 +199,7 @@ impl NriStats {
     /// A request was answered.
     pub fn record_answer(&self, method: NriMethod, result: NriResult, time: Duration) {
         let Some(answered) = self.answered.get(method as usize) else { return };
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let bucket = ANSWER_BUCKETS_MICROS.partition_point(|bound| *bound < micros);
-        increment(answered.buckets.get(bucket));
+        increment(answered.buckets.get(bucket(time)));
         add_nanos(Some(&answered.nanos), time);
         increment(answered.results.get(result as usize));
     }
@@ -220,6 +265,11 @@ impl NriStats {
         let [done, failed] = &self.updates;
         (done.load(Relaxed), failed.load(Relaxed))
     }
+}
+
+fn bucket(time: Duration) -> usize {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    ANSWER_BUCKETS_MICROS.partition_point(|bound| *bound < micros)
 }
 
 fn increment(count: Option<&AtomicU64>) {

@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ServeError, ServeState};
 use crate::config::Page;
-use crate::metrics::{Metrics, plain};
+use crate::metrics::Metrics;
+use crate::reconcile::history::History;
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::report::{self, NodeReport};
 
@@ -56,6 +57,7 @@ pub(super) struct Pages {
     pub(super) metrics: Arc<Metrics>,
     pub(super) report: watch::Receiver<Arc<NodeReport>>,
     pub(super) view: watch::Receiver<Arc<NodeView>>,
+    pub(super) history: Arc<History>,
     /// Whether the address can be reached from this machine only.
     loopback: bool,
     /// When the page is served.
@@ -67,9 +69,9 @@ pub(super) struct Pages {
 
 impl Pages {
     pub(super) fn new(state: ServeState, (address, page): (SocketAddr, Page), stop: CancellationToken) -> Self {
-        let ServeState { report, view, metrics, .. } = state;
+        let ServeState { report, view, metrics, history, .. } = state;
         let viewers = Arc::new(Semaphore::new(page::MAX_VIEWERS));
-        Self { metrics, report, view, loopback: address.ip().is_loopback(), page, viewers, stop }
+        Self { metrics, report, view, history, loopback: address.ip().is_loopback(), page, viewers, stop }
     }
 }
 
@@ -160,11 +162,13 @@ fn router(pages: Pages) -> Router {
 
 async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    match pages.metrics.to_text() {
-        Ok(text) if wants_plain(accept) => {
-            ([(header::CONTENT_TYPE, PLAIN)], plain::from_openmetrics(&text)).into_response()
-        }
-        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+    let (kind, text) = if wants_plain(accept) {
+        (PLAIN, pages.metrics.to_plain_text())
+    } else {
+        (OPENMETRICS, pages.metrics.to_text())
+    };
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Err(error) => {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode the metrics: {error}\n")).into_response()
         }

@@ -3,13 +3,16 @@
 //! Pure: the moment to speak of is told by the caller.
 
 mod concerns;
+mod history;
 mod machine;
 mod subsystems;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::picture::{Topology, Xml};
+use crate::reconcile::history::Entry;
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::report::NodeReport;
 
@@ -23,7 +26,7 @@ pub(super) const SCRIPT: &str = include_str!("page/page.js");
 const MAX_ENTRIES: usize = 200;
 
 /// The document.
-pub(super) fn document(report: &NodeReport, view: &NodeView, now: SystemTime) -> String {
+pub(super) fn document((report, view): (&NodeReport, &NodeView), history: &[Arc<Entry>], now: SystemTime) -> String {
     let topology = Topology::new(&report.node, view);
     let mut out = String::with_capacity(16 * 1024 + topology.cpus.len() * 512);
     let node = Xml(&report.node);
@@ -45,7 +48,11 @@ pub(super) fn document(report: &NodeReport, view: &NodeView, now: SystemTime) ->
     machine::section(&mut out, &topology);
     subsystems::section(&mut out, report);
     subsystems::drift(&mut out, report);
-    subsystems::changes(&mut out, report);
+    if history.is_empty() {
+        subsystems::changes(&mut out, report);
+    } else {
+        history::section(&mut out, history);
+    }
     out.push_str(
         "</main>\n<footer><p><a href=\"/topology.svg\">The map as an image</a> · <a href=\"/metrics\">Metrics</a> · \
          <a href=\"/readyz\">Readiness</a></p></footer>\n</body>\n</html>\n",

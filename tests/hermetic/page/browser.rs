@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use trimtab::reconcile::node_view::NodeView;
 
-use super::{eventful, start};
+use super::{change, eventful, start};
 use crate::support::chromium::{Chromium, Tab};
 use crate::support::machines::{HOSTILE, LARGE, SMALL, busy};
 use crate::support::server::ready_report;
@@ -32,6 +32,8 @@ const LEAST_CONTRAST: &str = "(() => {
 fn small() -> NodeView {
     let mut view = busy(SMALL, &[(HOSTILE[0], 1), (HOSTILE[1], 1)]);
     view.machine.offline_cpus = vec![8, 9];
+    view.pods[0].containers[0].mispinned = Some(HOSTILE[3].into());
+    view.pods[1].containers[0].mispinned = Some(HOSTILE[2].into());
     view
 }
 
@@ -39,7 +41,9 @@ fn large() -> NodeView {
     let names: Vec<String> = (0..48).map(|number| format!("worker-{number}")).collect();
     let holders: Vec<(&str, u32)> =
         names.iter().zip([1, 2, 3, 8, 4].iter().cycle()).map(|(n, c)| (n.as_str(), *c)).collect();
-    busy(LARGE, &holders)
+    let mut view = busy(LARGE, &holders);
+    view.pods[7].containers[0].mispinned = Some("it may run on 0-511".into());
+    view
 }
 
 #[tokio::test]
@@ -50,6 +54,7 @@ async fn the_page_works_in_a_browser() {
         return;
     };
     let (server, address) = start(eventful(HOSTILE[2]), small()).await;
+    server.history.note(change(HOSTILE[1]));
     let tab = browser.open(&format!("http://{address}/")).await;
     browser.until(&tab, "document.getElementById('live').dataset.state === 'live'").await;
     stays_text(&mut browser, &tab).await;
@@ -76,6 +81,11 @@ async fn the_page_works_in_a_browser() {
     assert_eq!(browser.value(&tab, "document.querySelectorAll('button').length").await, json!(0), "no dead buttons");
     let live = browser.value(&tab, "document.getElementById('live').textContent").await;
     assert!(live.as_str().unwrap().starts_with("As of "), "{live}");
+    for part in ["#changes tbody tr", "#subsystems tbody tr", "#map .mispinned", "#drift"] {
+        let found = browser.value(&tab, &format!("document.querySelectorAll('{part}').length > 0")).await;
+        assert_eq!(found, json!(true), "{part} is there without scripts too");
+    }
+    assert_eq!(browser.complaints(), Vec::<String>::new());
 
     let image = browser.open(&format!("http://{address}/topology.svg")).await;
     assert_eq!(
@@ -93,6 +103,10 @@ async fn stays_text(browser: &mut Chromium, tab: &Tab) {
     assert_eq!(browser.value(tab, "document.querySelectorAll('img, #main #main, h1 + h1').length").await, json!(0));
     let pods = "[...document.querySelectorAll('tr[data-h] td:nth-child(3)')].map((cell) => cell.textContent)";
     assert_eq!(browser.value(tab, pods).await, json!([HOSTILE[0], HOSTILE[1]]));
+    let changed = "document.querySelector('#changes tbody th').textContent";
+    assert_eq!(browser.value(tab, changed).await, json!(HOSTILE[1]));
+    let marked = "[...document.querySelectorAll('#map .mispinned .m')].map((mark) => mark.textContent).join()";
+    assert_eq!(browser.value(tab, marked).await, json!("A!,A!"));
     let title = browser.value(tab, "document.title").await;
     assert_eq!(title, json!(format!("{} · Trimtab", HOSTILE[2])));
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
-use trimtab::metrics::Metrics;
+use trimtab::metrics::{Metrics, MetricsOptions};
 use trimtab::ports::kubelet_answers::KubeletPodResources;
 use trimtab::reconcile::history::History;
 use trimtab::reconcile::node_view::{ContainerView, LatePins, MachineView, MemoryBlock, NodeView, PodView};
@@ -37,6 +37,7 @@ pub(crate) struct TestServer {
 pub(crate) struct Setup {
     pub(crate) dir: TempDir,
     pub(crate) config: ServeConfig,
+    pub(crate) options: MetricsOptions,
     pub(crate) report: NodeReport,
     pub(crate) view: NodeView,
     pub(crate) kubelet: Option<Arc<dyn KubeletPodResources>>,
@@ -48,13 +49,14 @@ impl Setup {
         let dir = TempDir::new().unwrap();
         let mut config = ServeConfig::new(dir.path().join("run/trimtab.sock"));
         config.rate_limit = None;
-        Self { dir, config, report: ready_report(), view: two_pods(), kubelet: None }
+        let options = MetricsOptions::default();
+        Self { dir, config, options, report: ready_report(), view: two_pods(), kubelet: None }
     }
 
     pub(crate) async fn try_start(self) -> Result<TestServer, ServeError> {
         let (report, report_seen) = watch::channel(Arc::new(self.report));
         let (view, view_seen) = watch::channel(Arc::new(self.view));
-        let metrics = Arc::new(Metrics::new("1.2.3", &SUBSYSTEMS));
+        let metrics = Arc::new(Metrics::with("1.2.3", &SUBSYSTEMS, self.options));
         let stop = CancellationToken::new();
         let (history, switchboard) = (Arc::<History>::default(), Arc::new(Switchboard::new(&SUBSYSTEMS)));
         let state = ServeState {

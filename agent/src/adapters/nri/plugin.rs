@@ -1,6 +1,6 @@
 //! The plugin as the runtime sees it: what each request is answered with.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prost::Message;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use super::session::{Arrived, Live, SessionEnd, Shared};
 use super::ttrpc::{self, RawMessage, code};
 use super::version;
 use crate::ports::admission::RuntimePeer;
-use crate::ports::nri_stats::{NriMethod, NriResult};
+use crate::ports::nri_stats::{AnswerExemplar, NriMethod, NriResult};
 
 /// Bytes of an unfinished synchronisation; far above 10,000 containers.
 const MAX_SYNCHRONIZED_BYTES: usize = 64 << 20;
@@ -32,6 +32,14 @@ pub(super) struct Plugin {
     peer: Option<RuntimePeer>,
     synchronized: nri::SynchronizeRequest,
     synchronized_bytes: usize,
+}
+
+/// What a request was, and what it is answered with.
+struct Answered {
+    method: NriMethod,
+    answer: Answer,
+    /// Container and pod of a creation, if they are to be remembered.
+    created: Option<(String, String)>,
 }
 
 impl Plugin {
@@ -49,14 +57,19 @@ impl Plugin {
     ) -> SessionEnd {
         while let Some(Arrived { message, at }) = arrived.recv().await {
             let stream = message.stream;
-            let (method, answer) = self.answer(message, at).await;
+            let Answered { method, answer, created } = self.answer(message, at).await;
             let result = match &answer {
                 Ok(_) => NriResult::Ok,
                 Err(failure) if failure.decided => NriResult::Refused,
                 Err(failure) if failure.code == code::DEADLINE_EXCEEDED => NriResult::Timeout,
                 Err(_) => NriResult::Failed,
             };
-            self.shared.stats.record_answer(method, result, at.elapsed());
+            let time = at.elapsed();
+            self.shared.stats.record_answer(method, result, time);
+            if let Some((container_id, pod_uid)) = created {
+                let exemplar = AnswerExemplar { container_id, pod_uid, time, at: SystemTime::now() };
+                self.shared.stats.record_exemplar(exemplar);
+            }
             let over = method == NriMethod::Synchronize && answer.is_err();
             let message = match answer {
                 Ok(payload) => ttrpc::success(stream, payload),
@@ -75,19 +88,21 @@ impl Plugin {
         SessionEnd::Closed
     }
 
-    async fn answer(&mut self, message: RawMessage, at: Instant) -> (NriMethod, Answer) {
+    async fn answer(&mut self, message: RawMessage, at: Instant) -> Answered {
         let request = match Request::decode(message.body.as_slice()) {
             Ok(request) => request,
             Err(error) => {
                 let failure = Failure::defect(code::INVALID_ARGUMENT, format!("not a ttrpc request: {error}"));
-                return (NriMethod::Other, Err(failure));
+                return Answered { method: NriMethod::Other, answer: Err(failure), created: None };
             }
         };
         let method = requests::method(&request);
         if message.stream.is_multiple_of(2) {
-            return (method, Err(Failure::defect(code::INVALID_ARGUMENT, "ids of a client's streams are odd")));
+            let answer = Err(Failure::defect(code::INVALID_ARGUMENT, "ids of a client's streams are odd"));
+            return Answered { method, answer, created: None };
         }
         let deadline = at + limit(self.shared.answer_limit, request.timeout_nano);
+        let mut created = None;
         let answer = match requests::asked(&request) {
             Err(failure) => Err(failure),
             Ok(Asked::Nothing) => Ok(Vec::new()),
@@ -101,9 +116,14 @@ impl Plugin {
                 let deadline = at + limit(self.shared.answer_limit * 3, request.timeout_nano);
                 self.synchronize(chunk, request.payload.len(), deadline).await
             }
-            Ok(Asked::Call(call)) => self.shared.answers.answer(*call, deadline).await,
+            Ok(Asked::Call(call)) => {
+                if let (Call::Create(sandbox, container), true) = (&*call, self.shared.stats.keeps_exemplars()) {
+                    created = Some((container.id.0.clone(), sandbox.uid.0.clone()));
+                }
+                self.shared.answers.answer(*call, deadline).await
+            }
         };
-        (method, answer)
+        Answered { method, answer, created }
     }
 
     fn configure(&mut self, told: &nri::ConfigureRequest) -> Vec<u8> {

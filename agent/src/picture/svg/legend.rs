@@ -23,8 +23,18 @@ pub(super) struct Legend {
 /// Draws it below `top`: an entry per holder, then one per use, in as many columns as fit.
 pub(super) fn legend(topology: &Topology, top: u32, width: u32) -> Legend {
     let holders = topology.holders.iter().enumerate().map(|(index, holder)| {
-        let words = format!("{}: {}", holder.path(), topology.cpus_of(index));
-        (format!("exclusive k{}", index % HUES), key(index), words)
+        let (mut class, mut mark) = (format!("exclusive k{}", index % HUES), key(index));
+        let mut words = format!("{}: {}", holder.path(), topology.cpus_of(index));
+        if let Some(reason) = &holder.mispinned {
+            class.push_str(" mispinned");
+            mark.push('!');
+            words = format!("{words}; mispinned: {reason}");
+        }
+        (class, mark, words)
+    });
+    let strays = topology.mispinned_sharing.iter().map(|holder| {
+        let reason = holder.mispinned.as_deref().unwrap_or_default();
+        ("shared mispinned".to_owned(), "!".to_owned(), format!("{}; mispinned: {reason}", holder.path()))
     });
     let uses = counts(topology).into_iter().filter_map(|count| count.usage).filter(|usage| *usage != Usage::Exclusive);
     let uses = uses.map(|usage| {
@@ -36,7 +46,7 @@ pub(super) fn legend(topology: &Topology, top: u32, width: u32) -> Legend {
     let mut legend = Legend { text: "<g class=\"legend\">\n".to_owned(), bottom: top };
     let columns = (width / COLUMN).max(1);
     let places = (0..).flat_map(|row: u32| (0..columns).map(move |column| (column * COLUMN, top + row * LINE)));
-    for ((class, mark, words), (x, y)) in holders.chain(uses).chain(offline).zip(places) {
+    for ((class, mark, words), (x, y)) in holders.chain(uses).chain(offline).chain(strays).zip(places) {
         let _ = writeln!(
             legend.text,
             "<g class=\"cpu {class}\"><rect x=\"{x}\" y=\"{y}\" width=\"26\" height=\"16\" rx=\"2\"/>\

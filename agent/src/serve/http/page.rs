@@ -80,7 +80,7 @@ fn is_local(host: &str) -> bool {
 
 async fn document(State(pages): State<Pages>) -> Response {
     let (report, view) = (Arc::clone(&pages.report.borrow()), Arc::clone(&pages.view.borrow()));
-    let text = page::document(&report, &view, SystemTime::now());
+    let text = page::document((&report, &view), &pages.history.entries(), SystemTime::now());
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
 }
 

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use trimtab_domain::cpuset::CpuSet;
 
-use crate::picture::{Cache, Machine, Size, Topology, Usage, Xml, counts, key, summary, svg};
+use super::{MAX_ENTRIES, left_out};
+use crate::picture::{Cache, Holder, Machine, Size, Topology, Usage, Xml, counts, key, summary, svg};
 use crate::reconcile::node_view::MemoryUse;
 
 pub(super) fn section(out: &mut String, topology: &Topology) {
@@ -69,27 +70,49 @@ fn holders(out: &mut String, topology: &Topology) {
             "<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-labelledby=\"holders\">\n<table>\n\
              <caption id=\"holders\">Who holds CPUs</caption>\n<thead><tr><th scope=\"col\">Mark</th>\
              <th scope=\"col\">Namespace</th><th scope=\"col\">Pod</th><th scope=\"col\">Container</th>\
-             <th scope=\"col\">CPUs</th><th scope=\"col\">NUMA nodes</th></tr></thead>\n<tbody>\n",
+             <th scope=\"col\">CPUs</th><th scope=\"col\">NUMA nodes</th><th scope=\"col\">Runs as ordered</th></tr></thead>\n\
+             <tbody>\n",
         );
         for (index, holder) in topology.holders.iter().enumerate() {
-            let class = format!("exclusive k{}", index % svg::HUES);
+            let (doubt, mark) = if holder.mispinned.is_some() { (" mispinned", "!") } else { ("", "") };
+            let class = format!("exclusive k{}{doubt}", index % svg::HUES);
             let held = topology.cpus.iter().filter(|cpu| cpu.holders.contains(&index));
             let nodes: CpuSet = held.map(|cpu| cpu.place.numa_node).collect();
             let _ = writeln!(
                 out,
                 "<tr data-h=\"{index}\"><td class=\"mark\">{}<span class=\"unseen\">{}</span></td><td><bdi>{}</bdi></td>\
-                 <td><bdi>{}</bdi></td><th scope=\"row\"><bdi>{}</bdi></th><td>{}</td><td>{nodes}</td></tr>",
-                swatch(&class, &key(index)),
+                 <td><bdi>{}</bdi></td><th scope=\"row\"><bdi>{}</bdi></th><td>{}</td><td>{nodes}</td><td>{}</td></tr>",
+                swatch(&class, &(key(index) + mark)),
                 key(index),
                 Xml(&holder.namespace),
                 Xml(&holder.pod),
                 Xml(&holder.container),
                 topology.cpus_of(index),
+                ordered(holder),
             );
         }
         out.push_str("</tbody>\n</table>\n</div>\n");
     }
     let _ = writeln!(out, "<p>Containers in the shared pool: {}.</p>", topology.sharing_containers);
+    if topology.mispinned_sharing.is_empty() {
+        return;
+    }
+    out.push_str("<ul class=\"concerns\" aria-label=\"Containers of the shared pool that do not run as ordered\">\n");
+    for holder in topology.mispinned_sharing.iter().take(MAX_ENTRIES) {
+        let _ = writeln!(out, "<li><bdi class=\"name\">{}</bdi>: {}</li>", Xml(holder.path()), ordered(holder));
+    }
+    if let Some(more) = left_out(topology.mispinned_sharing.len()) {
+        let _ = writeln!(out, "<li>{more}</li>");
+    }
+    out.push_str("</ul>\n");
+}
+
+/// Whether a container runs as ordered, and why not.
+fn ordered(holder: &Holder) -> String {
+    holder.mispinned.as_ref().map_or_else(
+        || "yes".to_owned(),
+        |reason| format!("<span class=\"chip bad\">mispinned</span> <bdi>{}</bdi>", Xml(reason)),
+    )
 }
 
 fn memory(out: &mut String, topology: &Topology) {

@@ -7,7 +7,7 @@ use crate::picture::Xml;
 use crate::reconcile::report::{NodeReport, State, SubsystemReport};
 
 /// A table without a caption of its own opens so; the head of the section names it.
-fn open(out: &mut String, id: &str, title: &str, columns: &[&str]) {
+pub(super) fn open(out: &mut String, id: &str, title: &str, columns: &[&str]) {
     let _ = write!(
         out,
         "<section id=\"{id}\" aria-labelledby=\"{id}-head\">\n<h2 id=\"{id}-head\">{title}</h2>\n\
@@ -19,7 +19,7 @@ fn open(out: &mut String, id: &str, title: &str, columns: &[&str]) {
     out.push_str("</tr></thead>\n<tbody>\n");
 }
 
-const CLOSE: &str = "</tbody>\n</table>\n</div>\n</section>\n";
+pub(super) const CLOSE: &str = "</tbody>\n</table>\n</div>\n</section>\n";
 
 pub(super) fn section(out: &mut String, report: &NodeReport) {
     let columns =

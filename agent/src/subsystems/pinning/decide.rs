@@ -26,6 +26,7 @@ pub(super) use self::pinner::{kubelet_pins_cpus, kubelet_pins_memory};
 use self::placing::Placing;
 use super::desk::HeldContainer;
 use super::desk::standing::{Rules, Standing};
+use super::desk::tally::Decided;
 use super::facts::{CPUS, Observed};
 use super::placement_record::Holding;
 use super::{desk, facts};
@@ -56,6 +57,8 @@ pub(super) struct Decision {
     pub(super) settings: Option<Record>,
     /// Version of the desk that this was decided on.
     pub(super) version: u64,
+    /// What was decided about containers that had no place, granted or not.
+    pub(super) decided: Vec<Decided>,
 }
 
 impl Decision {
@@ -83,7 +86,7 @@ impl Decision {
             let set = facts::configured_set(&container.cpuset, CPUS).filter(|set| !set.is_empty());
             Some((container.id.clone(), set.or_else(|| facts::effective(&container.cpuset, CPUS))?))
         });
-        desk::Findings { standing, running_on: running_on.collect() }
+        desk::Findings { standing, running_on: running_on.collect(), decided: self.decided.clone() }
     }
 }
 

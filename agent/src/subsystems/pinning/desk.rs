@@ -15,6 +15,7 @@ mod live;
 pub(super) mod standing;
 mod state;
 mod synchronize;
+pub(super) mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +33,9 @@ pub use self::foreign::ForeignPinner;
 pub use self::held::HeldContainer;
 use self::standing::Standing;
 use self::state::State;
+use self::tally::Decided;
 use crate::ports::admission::{Admission, CpusetUpdate, Created, Lifecycle, Refused, RuntimePeer};
+use crate::ports::admission_stats::AdmissionStats;
 use crate::ports::runtime::RuntimeListing;
 
 /// The desk. Shared by the subsystem and the session with the runtime.
@@ -83,6 +86,8 @@ pub(super) struct Findings {
     pub(super) standing: Standing,
     /// CPUs that are set for containers on the node.
     pub(super) running_on: BTreeMap<ContainerId, CpuSet>,
+    /// What it decided about containers that had no place, granted or not.
+    pub(super) decided: Vec<Decided>,
 }
 
 impl Desk {
@@ -97,6 +102,12 @@ impl Desk {
     pub async fn informed(&self) {
         // The sender lives as long as the desk.
         let _ = self.informed.subscribe().wait_for(|informed| *informed).await;
+    }
+
+    /// The counts of what is decided here and by the passes.
+    #[must_use]
+    pub fn admissions(&self) -> Arc<AdmissionStats> {
+        Arc::clone(&self.lock().tally.stats)
     }
 
     /// Grows with every change of who lives and who has what.
@@ -190,6 +201,7 @@ impl Desk {
             }
         }
         state.seen = findings.running_on;
+        state.tally_pass(&findings.decided, &findings.standing);
         let before = std::mem::replace(&mut state.standing, findings.standing);
         drop(state);
         // Freed without the lock.

@@ -2,23 +2,25 @@
 
 use trimtab_proto::node::v1alpha1 as wire;
 
-use crate::picture::{Cpu, Topology, Usage};
+use crate::picture::{Cpu, Holder, Topology, Usage};
 use crate::reconcile::node_view::{MemoryUse, NumaNodeView};
 
 pub(super) fn to_wire(topology: &Topology) -> wire::Topology {
-    let holders = topology.holders.iter().map(|holder| wire::CpuHolder {
+    let holder = |holder: &Holder| wire::CpuHolder {
         namespace: holder.namespace.clone(),
         pod: holder.pod.clone(),
         container: holder.container.clone(),
-    });
+        mispinned: holder.mispinned.clone(),
+    };
     wire::Topology {
         node: topology.node.clone(),
         cpus: topology.cpus.iter().map(to_cpu).collect(),
         offline_cpus: topology.offline_cpus.clone(),
         numa_nodes: topology.numa_nodes.iter().map(to_node).collect(),
-        holders: holders.collect(),
+        holders: topology.holders.iter().map(holder).collect(),
         sharing_containers: topology.sharing_containers,
         observe_only: topology.observe_only.clone(),
+        mispinned_sharing: topology.mispinned_sharing.iter().map(holder).collect(),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Adopts what runs, then admits the rest in order of creation.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use trimtab_domain::cpu::CpuClaim;
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::placement::{Rejection, ResourceManagers};
@@ -10,6 +13,7 @@ use trimtab_domain::workload::Container;
 use super::candidates::{Candidate, Member, candidates, wants_memory};
 use super::held::{HeldNow, Source};
 use super::{Decision, Rule, settings};
+use crate::subsystems::pinning::desk::tally::Decided;
 use crate::subsystems::pinning::facts::Observed;
 use crate::subsystems::pinning::placement_record::Holding;
 
@@ -158,18 +162,39 @@ impl<'a> Placing<'a> {
                 continue;
             }
             let names: Vec<&str> = lacking.iter().map(|(_, container)| container.name.as_str()).collect();
-            match self.managers.admit_containers(&candidate.pod, &names, None) {
-                Ok(()) => {}
-                Err(rejection) if pod_scope || lacking.len() == 1 => self.refuse(candidate, &lacking, &rejection),
+            let began = Instant::now();
+            let placed = self.managers.admit_containers(&candidate.pod, &names, None);
+            if placed.is_err() && !pod_scope && lacking.len() > 1 {
                 // The kubelet refuses a pod as a whole; this one runs, so each container that fits is helped.
-                Err(_) => self.admit_one_by_one(candidate, &lacking),
+                self.admit_one_by_one(candidate, &lacking);
+                continue;
+            }
+            self.note_decision(candidate, &names, placed.as_ref().copied(), began.elapsed());
+            if let Err(rejection) = placed {
+                self.refuse(candidate, &lacking, &rejection);
             }
         }
     }
 
+    /// For the counts. A pod that is refused as a whole is refused once.
+    fn note_decision(
+        &mut self,
+        candidate: &Candidate<'_>,
+        names: &[&str],
+        placed: Result<(), &Rejection>,
+        time: Duration,
+    ) {
+        let told = if placed.is_ok() { names } else { names.get(..1).unwrap_or_default() };
+        let decided = told.iter().map(|name| Decided::new(&self.managers, (&candidate.pod, name), placed, time));
+        self.decision.decided.extend(decided);
+    }
+
     fn admit_one_by_one(&mut self, candidate: &Candidate<'_>, lacking: &[(&Member<'_>, &Container)]) {
         for one in lacking {
-            if let Err(rejection) = self.managers.admit_containers(&candidate.pod, &[&one.1.name], None) {
+            let began = Instant::now();
+            let placed = self.managers.admit_containers(&candidate.pod, &[&one.1.name], None);
+            self.note_decision(candidate, &[&one.1.name], placed.as_ref().copied(), began.elapsed());
+            if let Err(rejection) = placed {
                 self.refuse(candidate, &[*one], &rejection);
             }
         }

@@ -7,7 +7,7 @@ use trimtab_domain::roster::{Roster, Sandbox, SandboxContainer, ToldResources};
 use trimtab_domain::workload::Pod;
 
 use super::claim::Newcomer;
-use super::create::{place, refused};
+use super::create::{place_timed, refused};
 use super::standing::{Rules, Standing};
 use super::state::State;
 use crate::ports::admission::{CpusetUpdate, Refused};
@@ -43,7 +43,10 @@ impl State {
             if !rules.managers.config().extensions.cpu.resize {
                 return Err(infeasible());
             }
-            place(rules, &self.living, &newcomer, &before.name).map_err(|rejection| refused(&rejection))?;
+            let (placed, decided) = place_timed(rules, &self.living, &newcomer, &before.name);
+            self.tally.forget_container(&sandbox.uid, &before.name);
+            self.tally.note(&decided);
+            placed.map_err(|rejection| refused(&rejection))?;
             self.version += 1;
         }
         let mut known = before;

@@ -1,5 +1,6 @@
 //! The answer to a container that is about to be created.
 
+use tokio::time::Instant;
 use trimtab_domain::placement::Rejection;
 use trimtab_domain::roster::isolation::sandboxed;
 use trimtab_domain::roster::{Sandbox, SandboxContainer, ToldResources};
@@ -9,6 +10,7 @@ use super::claim::{self, Newcomer};
 use super::live::Living;
 use super::standing::{Rules, Standing};
 use super::state::State;
+use super::tally::Decided;
 use crate::ports::admission::{Created, Refused};
 
 /// Reason of a refusal that the kubelet does not know: it would not ask before it knows the node.
@@ -51,7 +53,9 @@ impl State {
         let known = rules.managers.active().get(&sandbox.uid);
         // A request that cannot be told entitles to nothing.
         if let Some(newcomer) = Newcomer::new(&self.roster, known, sandbox, (container, told)) {
-            place(rules, &self.living, &newcomer, &container.name).map_err(|rejection| refused(&rejection))?;
+            let (placed, decided) = place_timed(rules, &self.living, &newcomer, &container.name);
+            self.tally.note(&decided);
+            placed.map_err(|rejection| refused(&rejection))?;
         }
         Ok(answer(rules, &mut self.living, &sandbox.uid, &container.name))
     }
@@ -74,12 +78,25 @@ fn answer(rules: &Rules, living: &mut Living, uid: &PodUid, name: &str) -> Creat
 }
 
 /// Finds a place for a container; one that was there before keeps its own.
-pub(super) fn place(rules: &mut Rules, living: &Living, newcomer: &Newcomer, name: &str) -> Result<(), Rejection> {
+fn place(rules: &mut Rules, living: &Living, newcomer: &Newcomer, name: &str) -> Result<(), Rejection> {
     let pod = &newcomer.pod;
     if lent_to_another(rules, living, pod, name) {
         rules.managers.remove_container(&pod.uid, name);
     }
     rules.managers.admit_containers(pod, &[name], newcomer.outlook.as_ref())
+}
+
+/// The same, with what there is to be counted of it.
+pub(super) fn place_timed(
+    rules: &mut Rules,
+    living: &Living,
+    newcomer: &Newcomer,
+    name: &str,
+) -> (Result<(), Rejection>, Decided) {
+    let began = Instant::now();
+    let placed = place(rules, living, newcomer, name);
+    let decided = Decided::new(&rules.managers, (&newcomer.pod, name), placed.as_ref().copied(), began.elapsed());
+    (placed, decided)
 }
 
 /// True if a container that lives in the pod has got CPUs of this one, because this one had ended before it came and was

@@ -12,6 +12,7 @@ use super::foreign::ForeignPinner;
 use super::held::HeldContainers;
 use super::live::{Live, Living};
 use super::standing::{Rules, Standing};
+use super::tally::{Decided, Tally};
 use crate::ports::admission::RuntimePeer;
 
 /// Everything behind the lock.
@@ -34,6 +35,8 @@ pub(super) struct State {
     pub(super) held: HeldContainers,
     /// Sets that are about to be told to the runtime by the agent itself.
     pub(super) announced: BTreeMap<ContainerId, Vec<CpuSet>>,
+    /// What has been counted.
+    pub(super) tally: Tally,
 }
 
 impl State {
@@ -165,10 +168,26 @@ impl State {
             return;
         }
         self.held.retain_pods(|held| held != uid);
+        self.tally.retain_pods(|counted| counted != uid);
         if let Standing::Holding(rules) = &mut self.standing {
             rules.managers.remove(uid);
         }
         self.version += 1;
+    }
+
+    /// Counts what a pass has decided, and forgets the pods that it has not found any more.
+    pub(super) fn tally_pass(&mut self, decided: &[Decided], standing: &Standing) {
+        decided.iter().for_each(|decided| self.tally.note(decided));
+        let roster = &self.roster;
+        let active = match standing {
+            Standing::Holding(rules) => Some(rules.managers.active()),
+            Standing::Unknown | Standing::Silent => None,
+        };
+        self.tally.retain_pods(|uid| {
+            active.is_some_and(|active| active.contains_key(uid))
+                || roster.ready_sandbox(uid).is_some()
+                || decided.iter().any(|decided| decided.uid() == uid)
+        });
     }
 
     fn bury(&mut self, id: &ContainerId) {

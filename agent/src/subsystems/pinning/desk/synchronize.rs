@@ -6,7 +6,7 @@ use trimtab_domain::roster::{ContainerState, Sandbox, SandboxContainer};
 use trimtab_domain::workload::PodUid;
 
 use super::claim::Newcomer;
-use super::create::place;
+use super::create::place_timed;
 use super::standing::Standing;
 use super::state::State;
 use crate::ports::admission::CpusetUpdate;
@@ -48,7 +48,8 @@ impl State {
             }
             if let Some(newcomer) = Newcomer::new(&self.roster, known, sandbox, (container, told)) {
                 // It runs: one that does not fit stays on the shared CPUs, and the pass says why.
-                let _ = place(rules, &self.living, &newcomer, &container.name);
+                let (_, decided) = place_timed(rules, &self.living, &newcomer, &container.name);
+                self.tally.note(&decided);
             }
         }
     }
