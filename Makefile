@@ -25,7 +25,7 @@ check: fmt clippy doc test deny manifests ## What CI runs
 
 bench: tools ## Measure: the decisions, the daemon and its masquerading on this machine
 	$(CARGO) bench --locked -p trimtab-domain
-	$(CARGO) bench --locked -p trimtab --bench desk --bench nri
+	$(CARGO) bench --locked -p trimtab --bench desk --bench nri --bench api
 	$(CARGO) build --release --locked --bin trimtab
 	benches/daemon.sh target/release/trimtab
 	benches/masquerade.sh target/release/trimtab

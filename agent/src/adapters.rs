@@ -1,6 +1,7 @@
 //! The ports on a real node. Adapters do not see one another, nor the subsystems; the one exception: what
 //! iptables-nft writes lives in nf_tables, so `iptables` asks `nftables`.
 
+pub mod certificate_files;
 pub mod cgroup_fs;
 pub mod cri;
 pub mod drift;

@@ -1,5 +1,7 @@
 //! The process configuration: flags and environment, read once at start. What the node should be is the profile's.
 
+mod remote;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,6 +9,8 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+
+pub use self::remote::RemoteArgs;
 
 /// Where the profile, the state and the host are; shared by every command that looks at the node itself.
 #[derive(Debug, Clone, Args)]
@@ -59,6 +63,10 @@ pub struct RunArgs {
     /// [default: root and the agent's own]
     #[arg(long, value_name = "UID", env = "TRIMTAB_ADMIN_UID", value_delimiter = ',')]
     pub admin_uid: Vec<u32>,
+
+    /// Clients that are not on this node
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 
     /// NRI socket of the container runtime on the host, or `off`
     #[arg(long, value_name = "SOCKET", env = "TRIMTAB_NRI_SOCKET", default_value = "/run/nri/nri.sock")]

@@ -12,6 +12,7 @@ mod pinning;
 pub mod plain;
 mod process;
 mod subsystem;
+mod tls;
 mod traffic;
 
 use std::fmt;
@@ -33,6 +34,7 @@ use self::numa_memory::{NumaMemory, NumaMemoryCollector};
 use self::pinning::PinningMetrics;
 use self::process::ProcessCollector;
 use self::subsystem::SubsystemMetrics;
+pub use self::tls::{Handshake, Renewal, TlsMetrics};
 use self::traffic::{TrafficCollector, TrafficShown};
 use crate::ports::admission_stats::AdmissionStats;
 use crate::ports::nri_stats::NriStats;
@@ -62,6 +64,7 @@ pub struct Metrics {
     pinning: PinningMetrics,
     grpc: GrpcMetrics,
     kubelet: KubeletMetrics,
+    tls: TlsMetrics,
     nri: Arc<NriStats>,
     exemplars: bool,
     numa_memory: Arc<NumaMemory>,
@@ -116,6 +119,7 @@ impl Metrics {
         let pinning = PinningMetrics::register(ours);
         let grpc = GrpcMetrics::register(ours);
         let kubelet = KubeletMetrics::register(ours);
+        let tls = TlsMetrics::register(ours);
         let kubelet_names = options.kubelet.map(|admissions| {
             let named = Arc::new(KubeletNamed::new(admissions, grpc.clone()));
             registry.register_collector(Box::new(KubeletNamedCollector(Arc::clone(&named))));
@@ -130,6 +134,7 @@ impl Metrics {
             pinning,
             grpc,
             kubelet,
+            tls,
             nri,
             exemplars: options.exemplars,
             numa_memory,
@@ -164,6 +169,12 @@ impl Metrics {
     #[must_use]
     pub fn grpc(&self) -> &GrpcMetrics {
         &self.grpc
+    }
+
+    /// The instruments of gRPC over TCP.
+    #[must_use]
+    pub fn tls(&self) -> &TlsMetrics {
+        &self.tls
     }
 
     /// The instruments of the questions to the kubelet.

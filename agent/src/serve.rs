@@ -7,49 +7,43 @@ mod kubelet;
 mod listen;
 mod page;
 mod peer;
+mod servers;
 mod socket;
+mod tls;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use trimtab_domain::plan::Finding;
 
 use self::grpc::{Guard, PeerLimiter, Serving, Sources, Watchers};
 pub use self::grpc::{RateLimit, Reflection, WatchLimits};
 use self::http::{HttpServer, Pages};
 use self::kubelet::Follower;
 pub use self::peer::{Admins, AllowedPeers};
-use self::socket::{BoundSocket, OwnedPath};
 pub use self::socket::{SocketConfig, SocketError};
+pub use self::tls::{TlsConfig, TlsError};
 use crate::config::Page;
-use crate::metrics::{self, GrpcMetrics, Metrics};
+use crate::metrics::{self, Metrics};
 use crate::ports::kubelet_answers::KubeletPodResources;
 use crate::reconcile::history::History;
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::orders::Switchboard;
 use crate::reconcile::report::NodeReport;
 
-/// Calls in progress on one connection; a client that opens more waits (RFC 9113, SETTINGS_MAX_CONCURRENT_STREAMS).
-const MAX_STREAMS: u32 = 64;
-
-/// Bytes of the decoded headers of one call; a client that sends more is answered with HTTP status 431.
-const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
-
-/// Time for calls in progress to end after the order to stop, then connections are cut.
-const DRAIN: Duration = Duration::from_secs(3);
-
 /// Where and to whom the agent answers.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
     /// The socket for gRPC.
     pub socket: SocketConfig,
+    /// gRPC over TCP, to clients with a certificate; `None`: not served.
+    pub tls: Option<TlsConfig>,
     /// Who may use it, besides what its file mode says.
     pub peers: AllowedPeers,
     /// Calls per client process; `None`: no limit.
@@ -69,6 +63,7 @@ impl ServeConfig {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: SocketConfig::new(socket),
+            tls: None,
             peers: AllowedPeers::default(),
             rate_limit: Some(RateLimit::default()),
             reflection: Reflection::default(),
@@ -85,6 +80,9 @@ pub enum ServeError {
     /// The socket cannot be had.
     #[error("cannot serve gRPC")]
     Socket(#[from] SocketError),
+    /// The certificates are of no use, or the TCP address cannot be had.
+    #[error("cannot serve gRPC over TCP")]
+    Tls(#[from] TlsError),
     /// The HTTP address cannot be had.
     #[error("cannot serve HTTP on {address}; another process may use the port: choose another with --http, or `off`")]
     Http {
@@ -104,6 +102,8 @@ pub enum ServeError {
 pub struct ServeHandle {
     socket: PathBuf,
     http: Option<SocketAddr>,
+    remote: Option<SocketAddr>,
+    findings: watch::Receiver<Vec<Finding>>,
     servers: JoinHandle<()>,
 }
 
@@ -118,6 +118,18 @@ impl ServeHandle {
     #[must_use]
     pub fn http(&self) -> Option<SocketAddr> {
         self.http
+    }
+
+    /// Address of gRPC over TCP, with the port that the kernel chose if port 0 was asked for; `None`: not served.
+    #[must_use]
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
+    /// What is wrong with what the servers were given, now.
+    #[must_use]
+    pub fn findings(&self) -> watch::Receiver<Vec<Finding>> {
+        self.findings.clone()
     }
 
     /// Ends when every server has stopped and the socket is gone; that takes a cancelled token.
@@ -160,6 +172,10 @@ pub async fn run(config: ServeConfig, state: ServeState, stop: CancellationToken
         Some(address) => Some(http::bind(address).await?),
         None => None,
     };
+    let tls = match &config.tls {
+        Some(tls) => Some(tls::bind(tls).await?),
+        None => None,
+    };
     let (serving, serving_seen) = watch::channel(Serving::No);
     let (follower, kubelet) =
         state.kubelet.clone().map(|kubelet| Follower::new(kubelet, state.metrics.kubelet().clone())).unzip();
@@ -186,12 +202,24 @@ pub async fn run(config: ServeConfig, state: ServeState, stop: CancellationToken
     tasks.spawn(report_health(serving, state.report.clone(), stop.clone()));
     tasks.spawn(watchers.keep(state.report.clone(), state.view.clone(), stop.clone()));
     tasks.spawn(metrics::feed(Arc::clone(&state.metrics), state.report.clone(), state.view.clone(), stop.clone()));
-    tasks.spawn(serve_grpc(socket, guard, config.peers, state.metrics.grpc().clone(), stop.clone()));
+    let (findings, findings_seen) = watch::channel(Vec::new());
+    let remote = tls.as_ref().map(|tls| tls.address);
+    if let (Some(bound), Some(settings)) = (tls, config.tls) {
+        let admins = Arc::new(config.peers.admins.clone());
+        tasks.spawn(servers::remote(
+            bound,
+            settings,
+            (guard.clone(), admins),
+            findings,
+            (Arc::clone(&state.metrics), stop.clone()),
+        ));
+    }
+    tasks.spawn(servers::local(socket, guard, config.peers, state.metrics.grpc().clone(), stop.clone()));
     if let Some(server) = http {
         tasks.spawn(serve_http(server, state, config.page, stop));
     }
     let servers = tokio::spawn(async move { while tasks.join_next().await.is_some() {} });
-    Ok(ServeHandle { socket: config.socket.path, http: address, servers })
+    Ok(ServeHandle { socket: config.socket.path, http: address, remote, findings: findings_seen, servers })
 }
 
 /// Tells health what the report says; the end of this task ends every watch of health.
@@ -217,38 +245,4 @@ async fn report_health(
 async fn serve_http(server: HttpServer, state: ServeState, page: Page, stop: CancellationToken) {
     let pages = Pages::new(state, (server.address, page), stop);
     server.run(pages).await;
-}
-
-async fn serve_grpc(
-    socket: BoundSocket,
-    guard: Guard,
-    peers: AllowedPeers,
-    metrics: GrpcMetrics,
-    stop: CancellationToken,
-) {
-    let BoundSocket { listener, path } = socket;
-    let incoming = listen::incoming(listener, peers, metrics);
-    let serving = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
-        .serve_with_incoming_shutdown(guard, incoming, stop.clone().cancelled_owned());
-    let drained = async {
-        stop.cancelled().await;
-        remove(&path);
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        served = serving => match served {
-            Ok(()) => remove(&path),
-            Err(error) => tracing::error!(socket = %path, %error, "the gRPC server has ended"),
-        },
-        () = drained => tracing::warn!("connections were cut that did not end in time"),
-    }
-}
-
-/// The path is removed first, so that clients which reconnect find nobody instead of a server that is going away.
-fn remove(path: &OwnedPath) {
-    if let Err(error) = path.remove() {
-        tracing::warn!(%error, "the socket stays behind");
-    }
 }

@@ -206,11 +206,14 @@ async fn malformed_connections_are_closed_and_counted_and_others_go_on() {
     server.shut_down().await;
 }
 
-/// A Python that has grpcio (Debian and Ubuntu: package python3-grpcio).
+/// A Python that has grpcio and protobuf (Debian and Ubuntu: packages python3-grpcio and python3-protobuf).
 async fn python_with_grpcio() -> Option<PathBuf> {
     for python in ["/usr/bin/python3", "python3"] {
-        let status =
-            tokio::process::Command::new(python).args(["-c", "import grpc"]).stderr(Stdio::null()).status().await;
+        let status = tokio::process::Command::new(python)
+            .args(["-c", "import grpc, google.protobuf"])
+            .stderr(Stdio::null())
+            .status()
+            .await;
         if status.is_ok_and(|status| status.success()) {
             return Some(python.into());
         }
@@ -219,12 +222,12 @@ async fn python_with_grpcio() -> Option<PathBuf> {
 }
 
 /// Asks with the C core of gRPC, which also serves C++, Ruby and PHP.
-async fn ask_with_python(python: &Path, socket: &Path, authority: &str) -> Vec<String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/hermetic/authority/client.py");
+async fn ask_with_python(python: &Path, script: &str, socket: &Path, argument: &str) -> Vec<String> {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/hermetic/authority");
     let output = tokio::process::Command::new(python)
-        .arg(script)
+        .arg(scripts.join(script))
         .arg(socket)
-        .arg(authority)
+        .arg(argument)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -233,19 +236,44 @@ async fn ask_with_python(python: &Path, socket: &Path, authority: &str) -> Vec<S
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-#[tokio::test]
-async fn python_client_with_a_raw_path_is_served() {
-    let Some(python) = python_with_grpcio().await else {
+/// That Python; `None`: the test is skipped.
+async fn python() -> Option<PathBuf> {
+    let python = python_with_grpcio().await;
+    if python.is_none() {
         assert!(std::env::var_os("CI").is_none(), "install python3-grpcio: under CI this test must run");
         eprintln!("skipped: no python3 with grpcio on this machine");
-        return;
-    };
+    }
+    python
+}
+
+#[tokio::test]
+async fn python_client_with_messages_told_by_reflection_is_served() {
+    let Some(python) = python().await else { return };
+    let server = TestServer::start().await;
+    let expected = "\
+        Services v1.PodResourcesLister v1alpha1.PodResourcesLister\n\
+        List data db exporter [] [('memory', 1048576, [0, 1])]\n\
+        List data db server [2, 3] [('memory', 1073741824, [0])]\n\
+        List web shop app [] []\n\
+        Get is as listed: True\n\
+        Allocatable [1, 2, 3] [7516192768, 8589934592]\n\
+        v1alpha1 db shop";
+    for version in ["v1", "v1alpha"] {
+        let lines = ask_with_python(&python, "reflected.py", &server.socket(), version).await;
+        assert_eq!(lines.join("\n"), expected, "reflection {version}");
+    }
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn python_client_with_a_raw_path_is_served() {
+    let Some(python) = python().await else { return };
     let server = TestServer::start().await;
     let socket = server.socket();
     let expected =
         "List db,shop\nAllocatable 3 CPUs\nGet db\nGet absent: UNKNOWN pod absent in namespace data not found";
     for authority in ["percent-encoded", "localhost"] {
-        let lines = ask_with_python(&python, &socket, authority).await;
+        let lines = ask_with_python(&python, "client.py", &socket, authority).await;
         assert_eq!(lines.join("\n"), expected, "authority {authority}");
     }
     server.shut_down().await;

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses the part of a double that it needs")]
 
 pub(crate) mod api_server;
+pub(crate) mod authority;
 pub(crate) mod chromium;
 pub(crate) mod fake_admission;
 pub(crate) mod fake_cgroups;

@@ -11,9 +11,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use trimtab_domain::plan::Finding;
 
 use super::nri::NriThread;
 use super::{node, record, rehearse};
+use crate::adapters::certificate_files::CertificateFiles;
 use crate::adapters::drift::KernelEvents;
 use crate::adapters::history_file::HistoryFile;
 use crate::adapters::hold_file::HoldFile;
@@ -26,7 +28,7 @@ use crate::adapters::nri::RegistrationBook;
 use crate::adapters::profile_file::{self, LoadedProfile};
 use crate::adapters::uevents::HardwareChanges;
 use crate::cli::exit;
-use crate::config::{HttpAddress, NriSocket, RunArgs};
+use crate::config::{HttpAddress, NriSocket, RemoteArgs, RunArgs};
 use crate::lifecycle;
 use crate::metrics::{Metrics, MetricsOptions};
 use crate::ports::kubelet_answers::KubeletPodResources;
@@ -36,7 +38,7 @@ use crate::reconcile::history::History;
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::orders::Switchboard;
 use crate::reconcile::report::ProfileReport;
-use crate::serve::{self, RateLimit, ServeConfig, ServeState};
+use crate::serve::{self, RateLimit, ServeConfig, ServeState, TlsConfig};
 
 /// Longest time that the engine gets to finish the step in hand; below the DaemonSet's grace period.
 const ENGINE_END: Duration = Duration::from_secs(10);
@@ -315,6 +317,7 @@ async fn answer(
         switchboard: Arc::clone(&shared.switchboard),
     };
     let serving = serve::run(serve_config(args), state, cancel.clone()).await?;
+    tokio::spawn(follow_findings(serving.findings(), Arc::clone(&shared.board)));
     // The engine's thread can only be gone if it panicked; joining it tells.
     let _told = answering.send(());
     // The guard on the report must not live on: while it does, no new report can be published.
@@ -328,6 +331,15 @@ async fn answer(
     cancel.cancelled().await;
     serving.stopped().await;
     Ok(())
+}
+
+/// Tells the board what is wrong with what the servers were given.
+async fn follow_findings(mut findings: watch::Receiver<Vec<Finding>>, board: Arc<Board>) {
+    // Ends with the servers.
+    while findings.changed().await.is_ok() {
+        let now = findings.borrow_and_update().clone();
+        board.publish_findings("serve", now);
+    }
 }
 
 fn serve_config(args: &RunArgs) -> ServeConfig {
@@ -347,5 +359,13 @@ fn serve_config(args: &RunArgs) -> ServeConfig {
         HttpAddress::On(address) => Some(address),
     };
     config.page = args.page;
+    config.peers.admins.names = args.remote.admin_name.iter().cloned().collect();
+    let RemoteArgs { grpc_listen, tls_cert, tls_key, tls_client_ca, .. } = args.remote.clone();
+    // The command line is refused unless all four are there.
+    if let (Some(address), Some(certificate), Some(key), Some(client_ca)) =
+        (grpc_listen, tls_cert, tls_key, tls_client_ca)
+    {
+        config.tls = Some(TlsConfig::new(address, CertificateFiles { certificate, key, client_ca }));
+    }
     config
 }

@@ -5,6 +5,7 @@ mod health;
 mod limit;
 mod node_state;
 mod podresources;
+mod retry;
 mod unary;
 
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub(crate) enum Refused {
     /// The kubelet's text; clients match it.
     #[error("rejected by rate limit")]
     RateLimited,
+    #[error("too many calls are in progress; try again later")]
+    Overloaded,
     #[error("peer with {peer} may not use this socket; the agent's list of allowed users and groups decides")]
     PeerNotAllowed { peer: Identity },
     #[error(transparent)]
@@ -85,8 +88,8 @@ pub(crate) fn status(refused: &Refused) -> Status {
         Refused::UnknownMethod { .. } | Refused::UnknownService { .. } | Refused::Compressed => {
             Status::unimplemented(text)
         }
-        Refused::RateLimited
-        | Refused::TooLarge { .. }
+        Refused::RateLimited | Refused::Overloaded => retry::later(text),
+        Refused::TooLarge { .. }
         | Refused::TooOften { .. }
         | Refused::TooManyWatchers { .. }
         | Refused::TooSlow { .. }

@@ -31,7 +31,7 @@ pub(super) fn incoming(
     listener: UnixListener,
     peers: AllowedPeers,
     metrics: GrpcMetrics,
-) -> impl Stream<Item = io::Result<Connection>> {
+) -> impl Stream<Item = io::Result<Connection<AuthorityStream<UnixStream>>>> {
     let mut door = Door { peers, refused: Arc::new(Semaphore::new(MAX_REFUSED)), metrics, number: 0 };
     UnixListenerStream::new(listener).then(pause_after_error).filter_map(move |accepted| match accepted {
         Ok(stream) => door.admit(stream).map(Ok),
@@ -60,7 +60,7 @@ struct Door {
 
 impl Door {
     /// `None` closes the connection.
-    fn admit(&mut self, stream: UnixStream) -> Option<Connection> {
+    fn admit(&mut self, stream: UnixStream) -> Option<Connection<AuthorityStream<UnixStream>>> {
         self.number += 1;
         if self.metrics.connections().get() >= MAX_CONNECTIONS {
             tracing::warn!(limit = MAX_CONNECTIONS, "a connection was closed because too many are open");
@@ -72,9 +72,7 @@ impl Door {
             Access::Allowed => None,
             Access::Refused => Some(self.admit_refused(&peer)?),
         };
-        self.metrics.connections().inc();
-        let metrics = self.metrics.clone();
-        Some(Connection { stream: AuthorityStream::new(stream), peer, metrics, _refused: refused })
+        Some(Connection::new(AuthorityStream::new(stream), peer, self.metrics.clone(), refused))
     }
 
     /// A peer that is not allowed is let in as far as to be told so.
@@ -89,20 +87,28 @@ impl Door {
 }
 
 /// An accepted connection; counted while it lives.
-pub(super) struct Connection {
-    stream: AuthorityStream<UnixStream>,
+pub(super) struct Connection<S> {
+    stream: S,
     peer: Peer,
     metrics: GrpcMetrics,
-    _refused: Option<OwnedSemaphorePermit>,
+    /// Of those of which there may be only so many.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Connection {
+impl<S> Connection<S> {
+    pub(super) fn new(stream: S, peer: Peer, metrics: GrpcMetrics, place: Option<OwnedSemaphorePermit>) -> Self {
+        metrics.connections().inc();
+        Self { stream, peer, metrics, _place: place }
+    }
+}
+
+impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         self.metrics.connections().dec();
     }
 }
 
-impl Connected for Connection {
+impl<S> Connected for Connection<S> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
@@ -110,7 +116,7 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Poll::Ready(Err(error)) = &polled
@@ -123,7 +129,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

@@ -67,7 +67,6 @@ pub(crate) enum Identity {
     /// the agent's PID namespace, as all of the node are without `hostPID`.
     Process { uid: u32, gid: u32, pid: i32 },
     /// A client certificate that was verified, by its names: URIs, DNS names, the common name. Never empty.
-    #[allow(dead_code, reason = "for connections over TLS")]
     Certificate { names: Arc<[String]>, address: SocketAddr },
 }
 
@@ -110,7 +109,6 @@ impl Peer {
     ///
     /// # Errors
     /// [`NotAdmin`] for everybody else, and for a request that came through no connection of ours.
-    #[allow(dead_code, reason = "for calls that change something")]
     pub(crate) fn admin(extensions: &Extensions) -> Result<&Self, NotAdmin> {
         let peer = extensions.get::<Self>();
         match peer {

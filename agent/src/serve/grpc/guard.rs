@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use prost::bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -20,30 +21,37 @@ use super::{Refused, status, unknown};
 use crate::metrics::{Call, GrpcMethod, GrpcMetrics};
 use crate::serve::peer::{Access, Peer};
 
+/// Calls in progress at once on all connections, watches included; each costs a few KiB.
+const MAX_CALLS: usize = 4096;
+
 /// The services behind the checks.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     routes: Routes,
     limiter: Arc<PeerLimiter>,
+    /// A permit for each call in progress.
+    places: Arc<Semaphore>,
     metrics: GrpcMetrics,
 }
 
 impl Guard {
     pub(crate) fn new(routes: Routes, limiter: PeerLimiter, metrics: GrpcMetrics) -> Self {
-        Self { routes, limiter: Arc::new(limiter), metrics }
+        Self { routes, limiter: Arc::new(limiter), places: Arc::new(Semaphore::new(MAX_CALLS)), metrics }
     }
 
     /// # Errors
     /// Why the call goes no further.
-    fn check(&self, request: &Request<Body>, method: GrpcMethod) -> Result<(), Turned> {
-        if let Some(peer) = request.extensions().get::<Peer>() {
-            if peer.access == Access::Refused {
-                return Err(Turned::Refused(Refused::PeerNotAllowed { peer: peer.identity.clone() }));
-            }
-            if !self.limiter.admits(peer, Instant::now()) {
-                self.metrics.rate_limited();
-                return Err(Turned::Refused(Refused::RateLimited));
-            }
+    fn check(&self, request: &Request<Body>, method: GrpcMethod) -> Result<OwnedSemaphorePermit, Turned> {
+        // Every connection of ours puts it there.
+        let Some(peer) = request.extensions().get::<Peer>() else {
+            return Err(Turned::Http(StatusCode::FORBIDDEN));
+        };
+        if peer.access == Access::Refused {
+            return Err(Turned::Refused(Refused::PeerNotAllowed { peer: peer.identity.clone() }));
+        }
+        if !self.limiter.admits(peer, Instant::now()) {
+            self.metrics.rate_limited();
+            return Err(Turned::Refused(Refused::RateLimited));
         }
         if request.method() != Method::POST {
             return Err(Turned::Http(StatusCode::METHOD_NOT_ALLOWED));
@@ -54,7 +62,7 @@ impl Guard {
         if method == GrpcMethod::Other {
             return Err(Turned::Refused(unknown(request.uri().path())));
         }
-        Ok(())
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| Turned::Refused(Refused::Overloaded))
     }
 }
 
@@ -87,12 +95,12 @@ impl Service<Request<Body>> for Guard {
         let method = GrpcMethod::of_path(request.uri().path());
         let call = self.metrics.begin(method);
         match self.check(&request, method) {
-            Ok(()) => {
+            Ok(place) => {
                 let answer = self.routes.call(request);
-                Box::pin(async move { answer.await.map(|response| observed(response, call)) })
+                Box::pin(async move { answer.await.map(|response| observed(response, call, Some(place))) })
             }
             Err(Turned::Refused(refused)) => {
-                let response = observed(status(&refused).into_http(), call);
+                let response = observed(status(&refused).into_http(), call, None);
                 Box::pin(std::future::ready(Ok(response)))
             }
             Err(Turned::Http(code)) => Box::pin(std::future::ready(Ok(not_grpc(code, call)))),
@@ -108,18 +116,20 @@ fn not_grpc(code: StatusCode, mut call: Call) -> Response<Body> {
 }
 
 /// The response, whose call ends with the status in its headers or trailers.
-fn observed(response: Response<Body>, mut call: Call) -> Response<Body> {
+fn observed(response: Response<Body>, mut call: Call, place: Option<OwnedSemaphorePermit>) -> Response<Body> {
     if let Some(status) = Status::from_header_map(response.headers()) {
         call.answered(status.code());
         return response;
     }
-    response.map(|inner| if inner.is_end_stream() { inner } else { Body::new(Observed { inner, call }) })
+    response.map(|inner| if inner.is_end_stream() { inner } else { Body::new(Observed { inner, call, _place: place }) })
 }
 
 /// A body that takes note of the status in its trailers.
 struct Observed {
     inner: Body,
     call: Call,
+    /// Given back with the end of the call.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl http_body::Body for Observed {
