@@ -25,7 +25,9 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use trimtab_domain::masquerade::{Backend, Connected, Family, Native, NativeView, Network, TableId};
+use trimtab_domain::masquerade::{
+    Backend, Connected, Family, GUARD_TABLE, GuardView, NATIVE_TABLE, Native, NativeGuard, NativeView, Network, TableId,
+};
 use trimtab_domain::plan::Cause;
 use trimtab_domain::record::{LedgerChange, Record};
 
@@ -221,7 +223,34 @@ pub trait NatTable: Send + Sync + 'static {
     /// # Errors
     /// [`NatError`] with what the kernel refused.
     fn write_native(&self, family: Family, _to: Option<&Native>) -> Result<(), NatError> {
-        let command = format!("write table {} for {family}", trimtab_domain::masquerade::NATIVE_TABLE);
+        let command = format!("write table {NATIVE_TABLE} for {family}");
+        Err(NatError { command, status: "not built in".into(), output: String::new(), transient: false })
+    }
+
+    /// Table `filter` beside table `nat`, as `iptables-save` prints it; [`Self::restore`] writes it as well.
+    ///
+    /// # Errors
+    /// [`NatError`] with the command and what it printed.
+    fn save_filter(&self, _table: TableId) -> impl Future<Output = Result<Saved, NatError>> + Send {
+        let detail = "this agent was built without the guard of the metadata service".to_owned();
+        std::future::ready(Ok(Saved::Unavailable { cause: Cause::Unsupported, detail }))
+    }
+
+    /// The table of our own that guards the metadata service; no process is started.
+    ///
+    /// # Errors
+    /// [`NatError`] with what was asked of the kernel.
+    fn read_guard(&self, _family: Family) -> Result<NativeSaved<GuardView>, NatError> {
+        let detail = "this agent was built without the guard of the metadata service".to_owned();
+        Ok(NativeSaved::Unavailable { cause: Cause::Unsupported, detail })
+    }
+
+    /// Makes that table do this in one transaction, or with `None` removes it.
+    ///
+    /// # Errors
+    /// [`NatError`] with what the kernel refused.
+    fn write_guard(&self, family: Family, _to: Option<&NativeGuard>) -> Result<(), NatError> {
+        let command = format!("write table {GUARD_TABLE} for {family}");
         Err(NatError { command, status: "not built in".into(), output: String::new(), transient: false })
     }
 }
@@ -249,11 +278,11 @@ pub enum Saved {
     },
 }
 
-/// What reading the table of our own gave.
+/// What reading a table of our own gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NativeSaved {
+pub enum NativeSaved<V = NativeView> {
     /// What it is.
-    View(NativeView),
+    View(V),
     /// This node does not have nftables, or does not let it be read.
     Unavailable {
         /// Which of these.

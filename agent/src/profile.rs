@@ -30,6 +30,7 @@ mod go_duration;
 mod ip_masq;
 pub mod ip_masq_agent;
 mod ip_masq_beyond;
+mod ip_masq_metadata;
 mod kernel;
 mod manager_options;
 mod manager_rules;

@@ -24,6 +24,7 @@ mod laws;
 mod masquerade;
 mod masquerade_config;
 mod masquerade_connections;
+mod masquerade_guard;
 mod masquerade_recorded;
 mod masquerade_traffic;
 mod metrics;

@@ -14,6 +14,7 @@ use trimtab::adapters::profile_file::follow;
 use trimtab::profile::{MAX_BYTES, MAX_DEPTH, parse};
 use trimtab_domain::allocatable::interrupt::InterruptCpus;
 use trimtab_domain::cpu::IsolatedCpus;
+use trimtab_domain::masquerade::{Answer, MetadataBlock};
 use trimtab_domain::spec::cgroup::CgroupDriver;
 use trimtab_domain::spec::ip_masq::{Compat, ConfigSource, OnExit};
 use trimtab_domain::spec::sysctls::SysctlPolicy;
@@ -158,6 +159,22 @@ fn values_may_be_spelled_in_every_documented_way() {
     let exceptions: Vec<String> = beyond.exceptions.iter().map(ToString::to_string).collect();
     let expected = ["tcp/443-443", "udp/8000-8999", "interface wg0", "mark 0x4000/0x4000", "mark 0x7/0xffffffff"];
     assert_eq!((exceptions, beyond.sources.len(), beyond.pools.len()), (expected.map(str::to_owned).to_vec(), 1, 2));
+    let block = |body: &str| {
+        let text = format!("  ipMasq: {{enableIPv6: true, extensions: {{blockMetadata: {body}}}}}\n");
+        spec_of(&text).ip_masq.unwrap().beyond.metadata.unwrap()
+    };
+    assert_eq!((block("{}").addresses, block("{}").answer), (MetadataBlock::ADDRESSES.to_vec(), Answer::Reject));
+    let block = block(
+        "{addresses: [192.0.2.1], exceptSources: [10.9.0.0/16], exceptPorts: [udp/53, tcp/80-89], \
+         exceptInterfaces: [wg0], answer: drop}",
+    );
+    assert_eq!((block.addresses.len(), block.except_sources.len(), block.answer), (1, 1, Answer::Drop));
+    let ports: Vec<_> =
+        block.except_ports.iter().map(|ports| (ports.protocol.as_str(), ports.first, ports.last)).collect();
+    assert_eq!((ports, block.except_interfaces), (vec![("udp", 53, 53), ("tcp", 80, 89)], vec!["wg0".to_owned()]));
+    let only_v4 = masq("extensions: {blockMetadata: {}}").beyond.metadata.unwrap();
+    assert_eq!(only_v4.addresses, MetadataBlock::ADDRESSES[..1]);
+    assert_eq!(masq("extensions: {}").beyond.metadata, None, "nothing is on by itself");
     let policy = |word: &str| spec_of(&format!("  sysctls: {{policy: {word}}}\n")).sysctls.policy;
     assert_eq!((policy("aks"), policy("gke")), (Some(SysctlPolicy::Aks), Some(SysctlPolicy::Gke)));
     let managers = |body: &str| spec_of(&format!("  resourceManagers: {{{body}}}\n")).resource_managers.unwrap();

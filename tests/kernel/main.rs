@@ -25,6 +25,7 @@ mod masquerade_connections;
 mod masquerade_crash;
 mod masquerade_daemon;
 mod masquerade_traffic;
+mod metadata;
 mod nftables;
 mod packets;
 mod pinning;

@@ -69,7 +69,7 @@ impl Node {
             self.hold(spec);
         }
         let traffic = Arc::clone(&self.traffic);
-        let sums = self.world.node.run(move || traffic.sums());
+        let sums = self.world.node.run(move || traffic.sums(&Counted::CONNECTIONS));
         sums.into_iter().filter(|(_, _, sum)| *sum > 0).collect()
     }
 }
@@ -126,7 +126,7 @@ fn each_connection_is_counted_once_and_no_rewriting_loses_one() {
                 .node
                 .run({
                     let traffic = Arc::clone(&node.traffic);
-                    move || traffic.sums()
+                    move || traffic.sums(&Counted::CONNECTIONS)
                 })
                 .iter()
                 .map(|(_, _, sum)| sum)

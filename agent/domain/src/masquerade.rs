@@ -10,6 +10,7 @@ mod conntrack;
 mod decide;
 mod findings;
 mod give_back;
+mod guard;
 mod native;
 mod native_plan;
 mod network;
@@ -26,6 +27,10 @@ pub use chain::{ChainNameError, ChainValue, check_chain_name};
 pub use change::{Change, remove_chain, restore_original, write_chain};
 pub use conntrack::{Conntrack, Window};
 pub use decide::{Nat, Observed, Step, decide, tables_of_interest};
+pub use guard::{
+    Answer, FORWARD, FilterView, GUARD_CHAIN, GUARD_TABLE, Guard, GuardTable, GuardView, MetadataBlock, NativeGuard,
+    Ports, guard_object, guards_of_interest,
+};
 pub use native::{AddressRange, NATIVE_TABLE, Native, NativeView, address, last_address};
 pub use network::Network;
 pub use policy::{Masquerading, Policy, PolicyError, PortProtocol, Share};
@@ -33,7 +38,9 @@ pub use preflight::Connected;
 pub use report::{ChainReport, objects};
 pub use rule::{Rule, RuleError};
 pub use saved::{SavedTable, TableError};
-pub use traffic::{Counted, CountedChain, RuleCount, Totals, counted_chains, counts_come_with_rules, saved_counts};
+pub use traffic::{
+    Counted, CountedChain, Hook, RuleCount, Totals, counted_chains, counts_come_with_rules, saved_counts,
+};
 pub use view::{ChainView, Jump, JumpForm, Nested, TableView};
 
 use std::fmt;

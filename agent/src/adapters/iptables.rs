@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
-use trimtab_domain::masquerade::{Backend, Connected, Family, Native, Network, TableId};
+use trimtab_domain::masquerade::{Backend, Connected, Family, GuardView, Native, NativeGuard, Network, TableId};
 use trimtab_domain::plan::Cause;
 
 use crate::adapters::nat_writers::NatWriters;
@@ -26,6 +26,9 @@ use self::tools::{Tool, Tools, Version};
 /// the table, and every packet would pass it from then on.
 const NO_LEGACY_TABLE: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
                                :POSTROUTING ACCEPT [0:0]\nCOMMIT\n";
+
+/// The same for table `filter`.
+const NO_LEGACY_FILTER: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n";
 
 /// The first release that knows `--random-fully` (netfilter.org, changes of iptables 1.6.2).
 const RANDOM_FULLY_SINCE: Version = Version([1, 6, 2]);
@@ -56,6 +59,21 @@ impl Iptables {
     #[must_use]
     pub fn of_host(self, root: &Path) -> Self {
         Self { host_root: Some(root.to_owned()), ..self }
+    }
+
+    /// `absent` is what the legacy tool would print while the kernel has no such table.
+    async fn save_named(&self, table: TableId, name: &str, absent: &str) -> Result<Saved, NatError> {
+        let Some(tool) = self.tools.find(table, Tool::Save) else { return Ok(self.tools.missing(table)) };
+        let is_legacy = table.backend == Backend::Legacy;
+        if is_legacy && !backend::legacy_tables(table.family).contains(name) {
+            return Ok(Saved::Text(absent.to_owned()));
+        }
+        // What the rules have counted is to be had from the kernel, but for those of the legacy tools.
+        let arguments: &[&str] = if is_legacy { &["-c", "-t", name] } else { &["-t", name] };
+        match self.tools.run(tool, arguments, "").await {
+            Ok(text) => Ok(Saved::Text(text)),
+            Err(error) => unavailable(table, &error).ok_or(error),
+        }
     }
 }
 
@@ -100,16 +118,19 @@ impl NatTable for Iptables {
     }
 
     async fn save(&self, table: TableId) -> Result<Saved, NatError> {
-        let Some(tool) = self.tools.find(table, Tool::Save) else { return Ok(self.tools.missing(table)) };
-        if table.backend == Backend::Legacy && !backend::legacy_tables(table.family).contains("nat") {
-            return Ok(Saved::Text(NO_LEGACY_TABLE.to_owned()));
-        }
-        // What the rules have counted is to be had from the kernel, but for those of the legacy tools.
-        let arguments: &[&str] = if table.backend == Backend::Legacy { &["-c", "-t", "nat"] } else { &["-t", "nat"] };
-        match self.tools.run(tool, arguments, "").await {
-            Ok(text) => Ok(Saved::Text(text)),
-            Err(error) => unavailable(table, &error).ok_or(error),
-        }
+        self.save_named(table, "nat", NO_LEGACY_TABLE).await
+    }
+
+    async fn save_filter(&self, table: TableId) -> Result<Saved, NatError> {
+        self.save_named(table, "filter", NO_LEGACY_FILTER).await
+    }
+
+    fn read_guard(&self, family: Family) -> Result<NativeSaved<GuardView>, NatError> {
+        native::read_guard(family)
+    }
+
+    fn write_guard(&self, family: Family, to: Option<&NativeGuard>) -> Result<(), NatError> {
+        native::write_guard(family, to)
     }
 
     fn read_native(&self, family: Family) -> Result<NativeSaved, NatError> {

@@ -5,7 +5,10 @@
 //! and `linux/netfilter/nf_tables.h`. Everything is about the network namespace of the calling thread.
 
 pub mod counters;
+pub mod guard;
+mod objects;
 mod rules;
+mod sets;
 pub mod table;
 mod wire;
 
@@ -47,8 +50,14 @@ const ATTRIBUTE_TYPE: u16 = 0x3fff;
 const ENOENT: i32 = 2;
 const ENOBUFS: i32 = 105;
 
-/// [`trimtab_domain::masquerade::NATIVE_TABLE`], as it travels.
-const OUR_TABLE: &[u8] = b"trimtab-masq\0";
+/// [`trimtab_domain::masquerade::NATIVE_TABLE`] and [`trimtab_domain::masquerade::GUARD_TABLE`], as they travel.
+const OUR_TABLES: [&[u8]; 2] = [b"trimtab-masq\0", b"trimtab-metadata\0"];
+
+/// The chains of table `filter` that matter: [`trimtab_domain::masquerade::FORWARD`],
+/// [`trimtab_domain::masquerade::GUARD_CHAIN`].
+const FILTER_CHAINS: [&[u8]; 2] = [b"FORWARD\0", b"TRIMTAB-METADATA\0"];
+/// `NFTA_RULE_CHAIN`.
+const ATTRIBUTE_RULE_CHAIN: u16 = 2;
 
 /// Lower byte of a message type, `enum nf_tables_msg_types`.
 #[derive(Clone, Copy)]
@@ -88,7 +97,8 @@ pub fn chain_exists(family: Family, table: &str, chain: &str) -> io::Result<bool
     }
 }
 
-/// Announcements of changes to what iptables-nft writes: table `nat` of either family, and new chains in `mangle`
+/// Announcements of changes to what iptables-nft writes: table `nat` of either family, FORWARD and our chain in `filter`,
+/// the tables of our own, and new chains in `mangle`
 /// (that is how a kubelet shows which backend it uses).
 ///
 /// To follow it: open it once in the network namespace that matters, then call [`Changes::next`] in a loop and wake the
@@ -249,7 +259,24 @@ fn message_concerns_us(message: &[u8]) -> Option<bool> {
     let ours = kind >> 8 == SUBSYSTEM && Family::ALL.into_iter().any(|known| family_number(known) == family);
     let table = find_attribute(message.get(HEADERS..)?, ATTRIBUTE_TABLE)?;
     let is_new_chain = kind & 0xff == Message::NewChain as u16;
-    Some(ours && (table == b"nat\0" || table == OUR_TABLE || (table == b"mangle\0" && is_new_chain)))
+    // Messages about chains and about rules number the chain's name differently.
+    let chain = if is_about_chain(kind) { ATTRIBUTE_CHAIN } else { ATTRIBUTE_RULE_CHAIN };
+    let in_chain = |known: &[&[u8]]| {
+        let chain = message.get(HEADERS..).and_then(|attributes| find_attribute(attributes, chain));
+        chain.is_some_and(|chain| known.contains(&chain))
+    };
+    let concerns = match table {
+        b"nat\0" => true,
+        b"mangle\0" => is_new_chain,
+        b"filter\0" => in_chain(&FILTER_CHAINS),
+        table => OUR_TABLES.contains(&table),
+    };
+    Some(ours && concerns)
+}
+
+/// `NFT_MSG_NEWCHAIN` to `NFT_MSG_DELCHAIN`.
+const fn is_about_chain(kind: u16) -> bool {
+    matches!(kind & 0xff, 3..=5)
 }
 
 fn find_attribute(attributes: &[u8], kind: u16) -> Option<&[u8]> {
@@ -288,6 +315,15 @@ mod tests {
         bytes
     }
 
+    /// A message about something in this chain of table `filter`.
+    fn in_chain(kind: u16, number: u16, chain: &str) -> Vec<u8> {
+        let mut bytes = message(kind, 2, "filter");
+        bytes.extend(attribute(number, chain));
+        let length = u32::try_from(bytes.len()).unwrap();
+        bytes[0..4].copy_from_slice(&length.to_ne_bytes());
+        bytes
+    }
+
     #[test]
     fn only_what_iptables_writes_concerns_us() {
         let (new_rule, new_chain) = (SUBSYSTEM << 8 | 6, SUBSYSTEM << 8 | 3);
@@ -297,6 +333,10 @@ mod tests {
             ("our own table", message(new_rule, 10, trimtab_domain::masquerade::NATIVE_TABLE), true),
             ("nat of family inet", message(new_rule, 1, "nat"), false),
             ("filter", message(new_rule, 2, "filter"), false),
+            ("FORWARD", in_chain(new_rule, 2, "FORWARD"), true),
+            ("our chain of filter is deleted", in_chain(SUBSYSTEM << 8 | 5, 3, "TRIMTAB-METADATA"), true),
+            ("INPUT", in_chain(new_rule, 2, "INPUT"), false),
+            ("the guard's table", message(new_rule, 2, trimtab_domain::masquerade::GUARD_TABLE), true),
             ("rule in mangle", message(new_rule, 2, "mangle"), false),
             ("chain in mangle", message(new_chain, 2, "mangle"), true),
             ("another subsystem", message(1 << 8 | 6, 2, "nat"), false),

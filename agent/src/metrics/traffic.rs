@@ -34,11 +34,23 @@ impl fmt::Debug for TrafficCollector {
 
 impl Collector for TrafficCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let help =
+        let connections =
             "New connections by the kind of the masquerade rule that decided; a NAT chain sees first packets only";
-        let mut metric = encoder.encode_descriptor("masquerade_connections", help, None, MetricType::Counter)?;
-        let sums = self.0.0.get().map_or_else(none, |traffic| traffic.sums());
-        for (family, kind, sum) in sums {
+        self.encode_sums(&mut encoder, ("masquerade_connections", connections), &Counted::CONNECTIONS)?;
+        let packets = "Packets of pods to the cloud's metadata service by what became of them";
+        self.encode_sums(&mut encoder, ("metadata_packets", packets), &Counted::PACKETS)
+    }
+}
+
+impl TrafficCollector {
+    fn encode_sums(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        kinds: &[Counted],
+    ) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (family, kind, sum) in self.0.0.get().map_or_else(|| none(kinds), |traffic| traffic.sums(kinds)) {
             let labels = TrafficLabels { family: family_label(family), rule: kind.as_str() };
             ConstCounter::new(sum).encode(metric.encode_family(&labels)?)?;
         }
@@ -53,6 +65,6 @@ const fn family_label(family: Family) -> &'static str {
     }
 }
 
-fn none() -> Vec<(Family, Counted, u64)> {
-    Family::ALL.into_iter().flat_map(|family| Counted::ALL.map(|kind| (family, kind, 0))).collect()
+fn none(kinds: &[Counted]) -> Vec<(Family, Counted, u64)> {
+    Family::ALL.into_iter().flat_map(|family| kinds.iter().map(move |kind| (family, *kind, 0))).collect()
 }

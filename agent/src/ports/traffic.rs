@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use trimtab_domain::masquerade::{Counted, CountedChain, Family, RuleCount, TableId, Totals, counts_come_with_rules};
+use trimtab_domain::masquerade::{
+    Counted, CountedChain, Family, Hook, RuleCount, TableId, Totals, counts_come_with_rules,
+};
 
 /// Shortest time between two looks at the kernel's counters, however often metrics are asked for.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -26,7 +28,7 @@ pub struct Traffic {
 #[derive(Default)]
 struct State {
     chains: Vec<CountedChain>,
-    saved: BTreeMap<(TableId, String), Vec<RuleCount>>,
+    saved: BTreeMap<(TableId, Hook, String), Vec<RuleCount>>,
     totals: Totals,
     looked: Option<Instant>,
 }
@@ -48,11 +50,11 @@ impl Traffic {
     pub fn hold(&self, chains: Vec<CountedChain>) {
         let mut state = self.state();
         // What goes has counted until now.
-        self.look(&mut state, |held| chains.iter().all(|chain| chain.table != held.table));
+        self.look(&mut state, |held| chains.iter().all(|chain| (chain.table, chain.hook) != (held.table, held.hook)));
         // Rules that are about to be replaced have counted, too.
         let State { chains: held, saved, totals, .. } = &mut *state;
         for chain in held.iter().chain(&chains) {
-            if let Some(counts) = saved.get(&(chain.table, chain.chain.clone())) {
+            if let Some(counts) = saved.get(&(chain.table, chain.hook, chain.chain.clone())) {
                 totals.add(chain, counts);
             }
         }
@@ -61,32 +63,32 @@ impl Traffic {
     }
 
     /// The rules of a chain were read with their counts; for the next [`Self::hold`].
-    pub fn saved(&self, table: TableId, chain: &str, counts: Vec<RuleCount>) {
-        self.state().saved.insert((table, chain.to_owned()), counts);
+    pub fn saved(&self, (table, hook): (TableId, Hook), chain: &str, counts: Vec<RuleCount>) {
+        self.state().saved.insert((table, hook, chain.to_owned()), counts);
     }
 
-    /// The rules of a table are about to be written: takes in what they have counted until now.
-    pub fn settle(&self, table: TableId) {
+    /// The rules at a hook are about to be written: takes in what they have counted until now.
+    pub fn settle(&self, table: TableId, hook: Hook) {
         let mut state = self.state();
-        self.look(&mut state, |chain| chain.table == table);
-        state.chains.retain(|chain| chain.table != table);
+        self.look(&mut state, |chain| (chain.table, chain.hook) == (table, hook));
+        state.chains.retain(|chain| (chain.table, chain.hook) != (table, hook));
     }
 
     /// They were, and count from zero.
-    pub fn rewritten(&self, table: TableId) {
-        self.state().totals.begin_anew(table);
+    pub fn rewritten(&self, table: TableId, hook: Hook) {
+        self.state().totals.begin_anew(table, hook);
     }
 
-    /// The sums by family and kind of rule; the kernel is asked if that was not done in the last seconds.
+    /// The sums of these kinds of rules by family; the kernel is asked if that was not done in the last seconds.
     #[must_use]
-    pub fn sums(&self) -> Vec<(Family, Counted, u64)> {
+    pub fn sums(&self, kinds: &[Counted]) -> Vec<(Family, Counted, u64)> {
         let mut state = self.state();
         let now = Instant::now();
         if state.looked.is_none_or(|looked| now.duration_since(looked) >= self.pause) {
             state.looked = Some(now);
             self.look(&mut state, |_| true);
         }
-        let kinds = Family::ALL.into_iter().flat_map(|family| Counted::ALL.map(|kind| (family, kind)));
+        let kinds = Family::ALL.into_iter().flat_map(|family| kinds.iter().map(move |kind| (family, *kind)));
         kinds.map(|(family, kind)| (family, kind, state.totals.of(family, kind))).collect()
     }
 

@@ -6,6 +6,7 @@ use trimtab_domain::masquerade::{Beyond, Exception, Pool, PortProtocol};
 use trimtab_domain::spec::ip_masq::Compat;
 
 use super::ip_masq::read_cidrs;
+use super::ip_masq_metadata;
 use super::reader::{Cursor, Problems};
 
 /// Reads one exception.
@@ -20,6 +21,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 /// - `exemptPorts`: `tcp/443`, `udp/8000-8999`: packets to these ports keep their source;
 /// - `exemptInterfaces`: so do packets that leave through these;
 /// - `exemptMarks`: and packets with these marks, `0x4000` or `0x4000/0x4000`;
+/// - `blockMetadata`: see [`ip_masq_metadata`];
 /// - `snat`: addresses `192.0.2.1` or `192.0.2.1-192.0.2.9` instead of the outgoing interface's, one range per family.
 pub(super) fn read(
     cursor: &Cursor<'_>,
@@ -29,7 +31,7 @@ pub(super) fn read(
     if compat.is_some() {
         problems.refuse(cursor.problem("not with compat").allowed("nothing: no masquerade agent has such rules"));
     }
-    const FIELDS: [&str; 5] = ["sources", "exemptPorts", "exemptInterfaces", "exemptMarks", "snat"];
+    const FIELDS: [&str; 6] = ["sources", "exemptPorts", "exemptInterfaces", "exemptMarks", "snat", "blockMetadata"];
     let mut beyond = Beyond::default();
     let Some(section) = cursor.object(&FIELDS, problems) else { return beyond };
     if let Some(list) = section.field("sources") {
@@ -54,6 +56,8 @@ pub(super) fn read(
             }
         }
     }
+    beyond.metadata =
+        section.field("blockMetadata").and_then(|cursor| ip_masq_metadata::read(&cursor, enable_ipv6, problems));
     let items = section.field("snat").and_then(|cursor| cursor.list("a list of address ranges", problems));
     for item in items.unwrap_or_default() {
         let allowed = "192.0.2.1 or 192.0.2.1-192.0.2.9, one range per family";
@@ -68,7 +72,7 @@ pub(super) fn read(
     beyond
 }
 
-fn parse_ports(text: &str) -> Option<Exception> {
+pub(super) fn parse_ports(text: &str) -> Option<Exception> {
     let (protocol, ports) = text.split_once('/')?;
     let protocol = PortProtocol::ALL.into_iter().find(|known| known.as_str() == protocol)?;
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
@@ -77,7 +81,7 @@ fn parse_ports(text: &str) -> Option<Exception> {
     (first <= last).then_some(Exception::Ports { protocol, first, last })
 }
 
-fn parse_interface(text: &str) -> Option<Exception> {
+pub(super) fn parse_interface(text: &str) -> Option<Exception> {
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '"' | '\\' | '+' | '*' | '!');
     let is_name = !text.is_empty() && text.len() <= MAX_INTERFACE_NAME && text.chars().all(plain);
     (is_name && !text.starts_with('-')).then(|| Exception::Interface(text.to_owned()))

@@ -6,14 +6,15 @@
 
 mod configs;
 mod connections;
+mod guards;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use trimtab_domain::masquerade::{
-    Backend, Conntrack, Family, Nat, Network, Observed, SavedTable, Step, TableId, TableView, counted_chains,
-    counts_come_with_rules, decide, objects, saved_counts, tables_of_interest,
+    Backend, Conntrack, Family, Hook, Nat, Network, Observed, SavedTable, Step, TableId, TableView, counted_chains,
+    counts_come_with_rules, decide, guard_object, guards_of_interest, objects, saved_counts, tables_of_interest,
 };
 use trimtab_domain::plan::{Cause, Plan};
 use trimtab_domain::spec::ip_masq::{BackendWish, OnExit};
@@ -21,6 +22,7 @@ use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
 
 use self::configs::{Configs, Wish};
 use self::connections::Connections;
+use self::guards::Guards;
 use crate::ports::masq_config::MasqConfig;
 use crate::ports::traffic::Traffic;
 use crate::ports::{BackendChoice, HostFiles, Ledger, NatError, NatTable, NativeSaved, Saved, Watch};
@@ -34,6 +36,7 @@ pub struct Masquerade<N, L> {
     configs: Configs,
     connections: Option<Connections>,
     traffic: Option<Arc<Traffic>>,
+    guards: Guards,
     seen: Mutex<BTreeMap<TableId, Seen>>,
     /// Other agents on this node; looked for again with every resync.
     other_agents: Mutex<Option<Vec<String>>>,
@@ -65,6 +68,7 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
             configs,
             connections: None,
             traffic: None,
+            guards: Guards::default(),
             seen: Mutex::default(),
             other_agents: Mutex::default(),
         }
@@ -163,7 +167,7 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
             Saved::Text(text) => {
                 let counting = self.traffic.iter().filter(|_| counts_come_with_rules(table.backend));
                 for (traffic, chain) in counting.flat_map(|traffic| chains.iter().map(move |chain| (traffic, chain))) {
-                    traffic.saved(table, chain, saved_counts(&text, chain));
+                    traffic.saved((table, Hook::Postrouting), chain, saved_counts(&text, chain));
                 }
                 look_at(&text, chains)
             }
@@ -178,18 +182,26 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
     }
 
     /// What the rules have counted is taken in before they go.
-    fn begin_write(&self, table: TableId) {
-        self.forget_table(table);
-        self.traffic.iter().for_each(|traffic| traffic.settle(table));
+    fn begin_write(&self, table: TableId, hook: Hook) {
+        match hook {
+            Hook::Postrouting => self.forget_table(table),
+            Hook::Forward => self.guards.forget(table),
+        }
+        self.traffic.iter().for_each(|traffic| traffic.settle(table, hook));
     }
 
-    fn end_write(&self, table: TableId, remade: bool) {
-        self.traffic.iter().filter(|_| remade).for_each(|traffic| traffic.rewritten(table));
+    fn end_write(&self, table: TableId, hook: Hook, remade: bool) {
+        self.traffic.iter().filter(|_| remade).for_each(|traffic| traffic.rewritten(table, hook));
     }
 
     fn forget_table(&self, table: TableId) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&table);
     }
+}
+
+/// Where the chain of an object is called.
+fn hook_of(table: TableId, object: &str) -> Hook {
+    if guard_object(table) == object { Hook::Forward } else { Hook::Postrouting }
 }
 
 /// A table that cannot be understood is not touched.
@@ -221,12 +233,23 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
         let wanted = tables_of_interest(spec, choice.backend, &records);
         let network = self.nat.network();
         let tables = self.read_tables(network, &wanted).await;
+        let guarded = guards_of_interest(spec, choice.backend, &records);
+        let guards = self.guards.read(&*self.nat, network, guarded, self.traffic.as_deref()).await;
         let without_random = self.too_old_for_random(spec, &tables).await;
         let (backend, backend_reason) = (choice.backend, choice.reason);
         let (connected, other_agents) =
             if spec.is_some() { (self.nat.connected(), self.other_agents()) } else { Default::default() };
-        let nat =
-            Observed { backend, backend_reason, tables, records, other_agents, connected, network, without_random };
+        let nat = Observed {
+            backend,
+            backend_reason,
+            tables,
+            guards,
+            records,
+            other_agents,
+            connected,
+            network,
+            without_random,
+        };
         if let Some(traffic) = &self.traffic {
             traffic.hold(counted_chains(spec, &nat));
         }
@@ -249,21 +272,33 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
                 .commit(Self::NAME, std::slice::from_ref(change))
                 .map_err(|error| Error::transient("cannot remember the original rules", error)),
             Step::Write { table, object, change, .. } => {
-                self.begin_write(*table);
+                let hook = hook_of(*table, object);
+                self.begin_write(*table, hook);
                 let written = self.nat.restore(*table, &change.text).await;
-                self.end_write(*table, written.is_ok() && change.remakes_rules());
+                self.end_write(*table, hook, written.is_ok() && change.remakes_rules());
                 written.map_err(|error| failed(format!("cannot write {object}"), error))
             }
             Step::Native { table, object, to, .. } => {
-                self.begin_write(*table);
+                self.begin_write(*table, Hook::Postrouting);
                 let written = self.nat.write_native(table.family, to.as_ref());
-                self.end_write(*table, written.is_ok());
+                self.end_write(*table, Hook::Postrouting, written.is_ok());
+                written.map_err(|error| failed(format!("cannot write {object}"), error))
+            }
+            Step::Guard { table, object, to, .. } => {
+                self.begin_write(*table, Hook::Forward);
+                let written = self.nat.write_guard(table.family, to.as_ref());
+                self.end_write(*table, Hook::Forward, written.is_ok());
                 written.map_err(|error| failed(format!("cannot write {object}"), error))
             }
             Step::KeepConfig { .. } => self
                 .configs
                 .keep()
                 .map_err(|error| Error::transient("cannot remember the masquerade configuration", error)),
+            Step::Read { table, object } if hook_of(*table, object) == Hook::Forward => {
+                self.guards.forget(*table);
+                let read = guards::read_now(&*self.nat, *table, None).await;
+                read.map(drop).map_err(|error| failed(format!("cannot read table filter for {object}"), error))
+            }
             Step::Read { table, object } => {
                 self.forget_table(*table);
                 let read = self.read_now(*table, &BTreeSet::new()).await;
@@ -323,13 +358,19 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
 impl reconcile::Step for Step {
     fn object(&self) -> Option<&str> {
         match self {
-            Self::Write { object, .. } | Self::Native { object, .. } | Self::Read { object, .. } => Some(object),
+            Self::Write { object, .. }
+            | Self::Native { object, .. }
+            | Self::Guard { object, .. }
+            | Self::Read { object, .. } => Some(object),
             Self::Ledger(_) | Self::KeepConfig { .. } => None,
         }
     }
 
     fn is_repair(&self) -> bool {
-        matches!(self, Self::Write { repair: true, .. } | Self::Native { repair: true, .. })
+        matches!(
+            self,
+            Self::Write { repair: true, .. } | Self::Native { repair: true, .. } | Self::Guard { repair: true, .. }
+        )
     }
 }
 

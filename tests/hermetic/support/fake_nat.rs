@@ -8,14 +8,17 @@
 //! - a generation that counts changes (nft), or none as soon as there is a table (legacy);
 //! - changes of other programs, which the counts of our own reads and writes leave out;
 //! - an agent that is started in another network than the node's;
-//! - a table of our own in nftables per family, written whole or removed, which counts as a change like any other;
+//! - table `filter` beside it, with writes of its own that can fail;
+//! - tables of our own in nftables, two per family, written whole or removed, which counts as a change like any other;
 //! - families that are missing, locked, or that change while they are being read.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use trimtab::ports::{BackendChoice, NatError, NatTable, NativeSaved, Saved};
-use trimtab_domain::masquerade::{Backend, Family, NATIVE_TABLE, Native, NativeView, Network, TableId};
+use trimtab_domain::masquerade::{
+    Backend, Family, GUARD_TABLE, GuardView, NATIVE_TABLE, Native, NativeGuard, NativeView, Network, TableId,
+};
 use trimtab_domain::plan::Cause;
 
 /// Chains by name; `true` for built-in ones, which are printed with a policy.
@@ -30,9 +33,12 @@ pub(crate) struct FakeNat {
 struct Node {
     backend: Backend,
     tables: BTreeMap<TableId, Chains>,
+    filters: BTreeMap<TableId, Chains>,
     native: BTreeMap<Family, NativeView>,
+    guards: BTreeMap<Family, GuardView>,
     generation: u64,
     locked: Option<Family>,
+    filter_locked: Option<Family>,
     missing: Option<Family>,
     unreadable: Option<Family>,
     release: Option<String>,
@@ -47,9 +53,12 @@ impl FakeNat {
         let node = Node {
             backend,
             tables: BTreeMap::new(),
+            filters: BTreeMap::new(),
             native: BTreeMap::new(),
+            guards: BTreeMap::new(),
             generation: 1,
             locked: None,
+            filter_locked: None,
             missing: None,
             unreadable: None,
             release: None,
@@ -88,6 +97,21 @@ impl FakeNat {
     /// Another program holds the lock of one family: writes fail.
     pub(crate) fn lock(&self, family: Option<Family>) {
         self.node().locked = family;
+    }
+
+    /// The same for table `filter` and the table of our own that guards.
+    pub(crate) fn lock_filter(&self, family: Option<Family>) {
+        self.node().filter_locked = family;
+    }
+
+    /// Another program changes the table of our own that guards, or with `Absent` removes it.
+    pub(crate) fn other_guard(&self, family: Family, view: GuardView) {
+        self.node().change_guard(family, view);
+    }
+
+    /// Table `filter` as `iptables-save` would print it, or the table of our own that guards.
+    pub(crate) fn print_filter(&self, table: TableId) -> String {
+        self.node().print_filter(table)
     }
 
     /// The tools of one family are not installed.
@@ -162,10 +186,31 @@ impl NatTable for FakeNat {
         Ok(Saved::Text(text))
     }
 
+    async fn save_filter(&self, table: TableId) -> Result<Saved, NatError> {
+        let mut node = self.node();
+        node.saves += 1;
+        Ok(Saved::Text(node.print_filter(table)))
+    }
+
+    fn read_guard(&self, family: Family) -> Result<NativeSaved<GuardView>, NatError> {
+        Ok(NativeSaved::View(self.node().guards.get(&family).cloned().unwrap_or(GuardView::Absent)))
+    }
+
+    fn write_guard(&self, family: Family, to: Option<&NativeGuard>) -> Result<(), NatError> {
+        let mut node = self.node();
+        node.restores += 1;
+        if node.filter_locked == Some(family) {
+            return Err(failure("nf_tables", "another transaction is under way"));
+        }
+        node.change_guard(family, to.map_or(GuardView::Absent, |guard| GuardView::Holds(guard.clone())));
+        Ok(())
+    }
+
     async fn restore(&self, table: TableId, text: &str) -> Result<(), NatError> {
         let mut node = self.node();
         node.restores += 1;
-        if node.locked == Some(table.family) {
+        let locked = if text.starts_with("*filter") { node.filter_locked } else { node.locked };
+        if locked == Some(table.family) {
             return Err(failure("iptables-restore", "Another app is currently holding the xtables lock."));
         }
         node.change(table, text).map_err(|why| failure("iptables-restore", &why))
@@ -204,6 +249,22 @@ impl Node {
         self.generation += u64::from(before != view);
     }
 
+    fn change_guard(&mut self, family: Family, view: GuardView) {
+        let before = self.guards.insert(family, view.clone()).unwrap_or(GuardView::Absent);
+        self.generation += u64::from(before != view);
+    }
+
+    fn print_filter(&self, table: TableId) -> String {
+        if table.backend == Backend::Native {
+            return match self.guards.get(&table.family) {
+                None | Some(GuardView::Absent) => String::new(),
+                Some(GuardView::Odd(why)) => format!("table {GUARD_TABLE}: {why}\n"),
+                Some(GuardView::Holds(held)) => format!("table {GUARD_TABLE}\n{}", held.to_text(table.family)),
+            };
+        }
+        text_of("filter", &self.filters.get(&table).cloned().unwrap_or_else(|| fresh("filter")))
+    }
+
     fn print(&self, table: TableId) -> String {
         if table.backend == Backend::Native {
             return match self.native.get(&table.family) {
@@ -212,42 +273,53 @@ impl Node {
                 Some(NativeView::Holds(held)) => format!("table {NATIVE_TABLE}\n{}", held.to_text(table.family)),
             };
         }
-        let chains = self.tables.get(&table).cloned().unwrap_or_else(fresh);
-        let mut text = "# Generated by a double\n*nat\n".to_owned();
-        for (name, (built_in, _)) in &chains {
-            text += &format!(":{name} {} [12:720]\n", if *built_in { "ACCEPT" } else { "-" });
-        }
-        for (name, (_, rules)) in &chains {
-            for rule in rules {
-                let words: Vec<String> = rule.iter().map(|word| quoted(word)).collect();
-                text += &format!("-A {name} {}", words.join(" "));
-                text = text.trim_end().to_owned() + "\n";
-            }
-        }
-        text + "COMMIT\n"
+        text_of("nat", &self.tables.get(&table).cloned().unwrap_or_else(|| fresh("nat")))
     }
 
     fn change(&mut self, table: TableId, text: &str) -> Result<(), String> {
-        let mut chains = self.tables.get(&table).cloned().unwrap_or_else(fresh);
         let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         let [first, commands @ .., last] = lines.as_slice() else { return Err("an empty text".into()) };
-        if (*first, *last) != ("*nat", "COMMIT") {
-            return Err(format!("a text from {first} to {last}"));
-        }
+        let name = match (*first, *last) {
+            ("*nat", "COMMIT") => "nat",
+            ("*filter", "COMMIT") => "filter",
+            _ => return Err(format!("a text from {first} to {last}")),
+        };
+        let tables = if name == "nat" { &mut self.tables } else { &mut self.filters };
+        let before = tables.get(&table).cloned().unwrap_or_else(|| fresh(name));
+        let mut chains = before.clone();
         for (number, line) in (2..).zip(commands) {
             command(&mut chains, line).map_err(|why| format!("line {number} failed: {why}: {line}"))?;
         }
-        forbid_masquerade_behind_output(&chains)?;
-        if chains != self.tables.get(&table).cloned().unwrap_or_else(fresh) {
-            self.generation += 1;
+        if name == "nat" {
+            forbid_masquerade_behind_output(&chains)?;
         }
-        self.tables.insert(table, chains);
+        self.generation += u64::from(chains != before);
+        tables.insert(table, chains);
         Ok(())
     }
 }
 
-fn fresh() -> Chains {
-    ["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"].map(|name| (name.to_owned(), (true, Vec::new()))).into()
+fn text_of(name: &str, chains: &Chains) -> String {
+    let mut text = format!("# Generated by a double\n*{name}\n");
+    for (name, (built_in, _)) in chains {
+        text += &format!(":{name} {} [12:720]\n", if *built_in { "ACCEPT" } else { "-" });
+    }
+    for (name, (_, rules)) in chains {
+        for rule in rules {
+            let words: Vec<String> = rule.iter().map(|word| quoted(word)).collect();
+            text += &format!("-A {name} {}", words.join(" "));
+            text = text.trim_end().to_owned() + "\n";
+        }
+    }
+    text + "COMMIT\n"
+}
+
+fn fresh(table: &str) -> Chains {
+    let names: &[&str] = match table {
+        "nat" => &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"],
+        _ => &["INPUT", "FORWARD", "OUTPUT"],
+    };
+    names.iter().map(|name| ((*name).to_owned(), (true, Vec::new()))).collect()
 }
 
 fn command(chains: &mut Chains, line: &str) -> Result<(), String> {
@@ -268,7 +340,7 @@ fn command(chains: &mut Chains, line: &str) -> Result<(), String> {
     }
     let place: usize = if verb == "-I" { words.remove(0).parse().map_err(|_| "a place is missing")? } else { 0 };
     let rule = normal(&words)?;
-    let known = ["ACCEPT", "DROP", "RETURN", "MASQUERADE", "MARK", "SNAT", "DNAT"];
+    let known = ["ACCEPT", "DROP", "RETURN", "MASQUERADE", "MARK", "SNAT", "DNAT", "REJECT"];
     if let Some(target) = target(&rule).filter(|target| !known.contains(&target.as_str())) {
         chains.get(target).ok_or("No chain/target/match by that name")?;
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Family;
+use super::guard::MetadataBlock;
 use super::policy::PortProtocol;
 
 /// Wishes beyond the agents'; the default is none of them.
@@ -17,6 +18,8 @@ pub struct Beyond {
     pub exceptions: Vec<Exception>,
     /// Addresses to translate to, at most one range per family; where there is none, the outgoing interface's.
     pub pools: Vec<Pool>,
+    /// Pods kept away from the cloud's metadata service; absent: they are not.
+    pub metadata: Option<MetadataBlock>,
 }
 
 /// A kind of packets that keep their source.

@@ -8,6 +8,7 @@ use super::chain::{ChainValue, check_chain_name};
 use super::change::{Change, attach_chain, write_chain};
 use super::findings::findings;
 use super::give_back::{give_back, left_alone};
+use super::guard::{self, GuardTable, NativeGuard};
 use super::native::{NATIVE_TABLE, Native, NativeView};
 use super::policy::Policy;
 use super::preflight::{Connected, preflight};
@@ -26,6 +27,8 @@ pub struct Observed {
     pub backend_reason: String,
     /// Every table of [`tables_of_interest`].
     pub tables: BTreeMap<TableId, Nat>,
+    /// Every table of [`super::guards_of_interest`].
+    pub guards: BTreeMap<TableId, GuardTable>,
     /// The chains that were written before.
     pub records: Vec<Record>,
     /// Command lines of other masquerade agents that run on this node.
@@ -95,6 +98,19 @@ pub enum Step {
         /// True if it had been written like this before.
         repair: bool,
     },
+    /// One transaction on a table of our own that guards the metadata service.
+    Guard {
+        /// The table.
+        table: TableId,
+        /// The table, as it is reported.
+        object: String,
+        /// What it was, for a person.
+        old: String,
+        /// What it shall do; `None`: be gone.
+        to: Option<NativeGuard>,
+        /// True if it had been written like this before.
+        repair: bool,
+    },
     /// Remember the files of an agent's configuration that are in force, for a restart that finds bad ones.
     KeepConfig {
         /// Where they lie.
@@ -120,6 +136,10 @@ impl fmt::Display for Step {
                 let new = to.as_ref().map_or_else(|| "absent".to_owned(), Native::summary);
                 write!(f, "{object}: {old} -> {new}")
             }
+            Self::Guard { object, old, to, .. } => {
+                let new = to.as_ref().map_or_else(|| "absent".to_owned(), NativeGuard::summary);
+                write!(f, "{object}: {old} -> {new}")
+            }
             Self::Read { object, .. } => write!(f, "{object}: unreadable -> read again"),
         }
     }
@@ -136,7 +156,8 @@ pub fn tables_of_interest(
     for (table, spec) in desired_tables(desired, backend) {
         tables.entry(table).or_default().insert(chain_in(table, spec).to_owned());
     }
-    for (table, chain) in records.iter().filter_map(|record| TableId::parse_object(&record.object)) {
+    let records = records.iter().filter(|record| !guard::is_object(&record.object));
+    for (table, chain) in records.filter_map(|record| TableId::parse_object(&record.object)) {
         tables.entry(table).or_default().insert(chain.to_owned());
     }
     tables
@@ -168,7 +189,8 @@ pub fn decide(desired: Option<&IpMasqSpec>, observed: &Observed) -> Plan<Step> {
             }
         }
     }
-    for record in observed.records.iter().filter(|record| !wanted.contains(&record.object)) {
+    let mine = observed.records.iter().filter(|record| !guard::is_object(&record.object));
+    for record in mine.filter(|record| !wanted.contains(&record.object)) {
         match TableId::parse_object(&record.object) {
             // What another back end holds stays as long as the one that is asked for cannot be had.
             Some((table, _)) if not_had.contains(&table.family) && table.backend != observed.backend => {}
@@ -183,7 +205,9 @@ pub fn decide(desired: Option<&IpMasqSpec>, observed: &Observed) -> Plan<Step> {
         }
     }
     let mut stage = Stage::default();
-    for chain in steps.into_values() {
+    // What masquerades and what guards do not depend on one another.
+    let guards = guard::hold_all(&mut plan, desired, observed);
+    for chain in steps.into_values().chain(guards.into_values()) {
         stage.push_chain(chain);
     }
     plan.push_stage(stage);

@@ -136,7 +136,7 @@ pub const fn last_address(family: Family) -> u128 {
     }
 }
 
-fn range(network: &IpNet) -> AddressRange {
+pub(super) fn range(network: &IpNet) -> AddressRange {
     match network {
         IpNet::V4(network) => {
             AddressRange { first: u32::from(network.network()).into(), last: u32::from(network.broadcast()).into() }
@@ -146,7 +146,7 @@ fn range(network: &IpNet) -> AddressRange {
 }
 
 /// Ascending, with those that overlap or touch made one.
-fn joined(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
+pub(super) fn joined(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
     ranges.sort_unstable();
     let mut kept: Vec<AddressRange> = Vec::with_capacity(ranges.len());
     for range in ranges {

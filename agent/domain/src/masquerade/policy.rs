@@ -153,7 +153,7 @@ fn exempt_networks(spec: &IpMasqSpec, family: Family) -> Vec<IpNet> {
 }
 
 /// Leaves out what another prefix of the list holds already, and repetitions: all lead to the same verdict.
-fn without_contained(networks: &[IpNet]) -> Vec<IpNet> {
+pub(super) fn without_contained(networks: &[IpNet]) -> Vec<IpNet> {
     let mut sorted = networks.to_vec();
     // By address, then the shorter prefix first: whatever holds a prefix stands ahead of it, with nothing else between.
     sorted.sort_unstable();

@@ -3,7 +3,7 @@
 use super::change::write_chain;
 use super::decide::{Nat, Observed, desired_tables};
 use super::view::{ChainView, TableView};
-use super::{Backend, POSTROUTING, TableId, native_plan};
+use super::{Backend, POSTROUTING, TableId, guard, native_plan};
 use crate::spec::IpMasqSpec;
 
 /// One chain as the report shows it.
@@ -47,7 +47,8 @@ pub fn objects(desired: Option<&IpMasqSpec>, observed: &Observed) -> Vec<ChainRe
             attributes,
         }
     };
-    desired_tables(desired, observed.backend).map(report).collect()
+    let chains = desired_tables(desired, observed.backend).map(report);
+    chains.chain(guard::reports(desired, observed)).collect()
 }
 
 fn jump_place(current: &ChainView, view: &TableView) -> String {

@@ -90,6 +90,12 @@ impl Rule {
         self.terms.iter().any(|term| term.name == "--mark")
     }
 
+    /// Whether the state of the packet's connection is tested, as rules for answers do.
+    #[must_use]
+    pub fn tests_connection(&self) -> bool {
+        self.terms.iter().any(|term| matches!(term.name.as_str(), "--ctstate" | "--state"))
+    }
+
     /// Whether the rule tests nothing but (at most) that the destination is not this node.
     pub(super) fn tests_only_non_local(&self) -> bool {
         self.terms.iter().all(|term| match term.scope.as_str() {

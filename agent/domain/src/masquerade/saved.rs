@@ -8,9 +8,9 @@ use super::rule::{Rule, RuleError};
 /// The printed table makes no sense, or is not to be had in this form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// nft rules that iptables cannot express were put into table `nat`.
-    #[error("table nat holds rules that iptables cannot express; list them with: nft list table ip nat")]
-    Incompatible,
+    /// nft rules that iptables cannot express were put into the table.
+    #[error("table {0} holds rules that iptables cannot express; list them with: nft list table ip {0}")]
+    Incompatible(&'static str),
     /// A line that is neither chain nor rule.
     #[error("line {line}: {text:?} is neither a chain nor a rule")]
     Line {
@@ -35,7 +35,7 @@ pub enum TableError {
     Rule(#[from] RuleError),
 }
 
-/// Chains and rules of table `nat`, as text.
+/// Chains and rules of one table, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SavedTable<'a> {
     chains: BTreeMap<&'a str, SavedChain<'a>>,
@@ -55,17 +55,26 @@ impl<'a> SavedTable<'a> {
     /// # Errors
     /// [`TableError`] with the line.
     pub fn parse(text: &'a str) -> Result<Self, TableError> {
+        Self::parse_named(text, "nat")
+    }
+
+    /// The same of another table.
+    ///
+    /// # Errors
+    /// [`TableError`] with the line.
+    pub fn parse_named(text: &'a str, wanted: &'static str) -> Result<Self, TableError> {
+        let incompatible = format!("`{wanted}' is incompatible");
         let mut table = Self::default();
         let mut section: Option<bool> = None;
         for (index, line) in text.lines().enumerate() {
             let number = index + 1;
             let line = line.trim();
             if line.starts_with('#') {
-                if line.contains("`nat' is incompatible") {
-                    return Err(TableError::Incompatible);
+                if line.contains(&incompatible) {
+                    return Err(TableError::Incompatible(wanted));
                 }
             } else if let Some(name) = line.strip_prefix('*') {
-                section = Some(name == "nat");
+                section = Some(name == wanted);
             } else if line == "COMMIT" {
                 section = None;
             } else if !line.is_empty() {
@@ -189,7 +198,7 @@ mod tests {
             ("counter without end", "*nat\n:X - [0:0]\n[1:2 -A X\nCOMMIT\n", line(3, "[1:2 -A X")),
             ("chain not listed", "*nat\n-A X -j Y\nCOMMIT\n", TableError::UnknownChain { line: 2, chain: "X".into() }),
             ("cut off", "*nat\n:X - [0:0]\n", TableError::Truncated),
-            ("nft only", "# Table `nat' is incompatible, use 'nft' tool.\n", TableError::Incompatible),
+            ("nft only", "# Table `nat' is incompatible, use 'nft' tool.\n", TableError::Incompatible("nat")),
         ];
         for (name, text, expected) in rows {
             assert_eq!(SavedTable::parse(text), Err(expected), "{name}");

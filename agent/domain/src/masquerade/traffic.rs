@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::beyond::Exception;
-use super::decide::{Nat, Observed, desired_tables};
+use super::decide::{Nat, Observed, chain_in, desired_tables};
+use super::guard;
 use super::native::{Native, NativeView};
 use super::policy::Policy;
 use super::{Backend, Family, TableId};
@@ -27,11 +28,24 @@ pub enum Counted {
     OtherSource,
     /// Masqueraded, or translated to an address of `snat`.
     Masquerade,
+    /// Pods' packets to the metadata service that an exception let pass.
+    MetadataExcepted,
+    /// Pods' packets to the metadata service that did not pass.
+    MetadataBlocked,
+}
+
+/// Where the kernel asks a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// About the first packet of each connection that leaves.
+    Postrouting,
+    /// About each forwarded packet.
+    Forward,
 }
 
 impl Counted {
-    /// All, in the order in which the rules stand.
-    pub const ALL: [Self; 6] = [
+    /// What counts connections, in the order in which the rules stand.
+    pub const CONNECTIONS: [Self; 6] = [
         Self::NonMasquerade,
         Self::ExemptPort,
         Self::ExemptInterface,
@@ -39,6 +53,9 @@ impl Counted {
         Self::OtherSource,
         Self::Masquerade,
     ];
+
+    /// What counts packets.
+    pub const PACKETS: [Self; 2] = [Self::MetadataExcepted, Self::MetadataBlocked];
 
     /// As in metrics.
     #[must_use]
@@ -50,6 +67,8 @@ impl Counted {
             Self::ExemptMark => "exempt-mark",
             Self::OtherSource => "other-source",
             Self::Masquerade => "masquerade",
+            Self::MetadataExcepted => "excepted",
+            Self::MetadataBlocked => "blocked",
         }
     }
 
@@ -67,7 +86,9 @@ impl Counted {
 pub struct CountedChain {
     /// The table that holds it.
     pub table: TableId,
-    /// Its name in iptables; of the table of our own nothing needs to be told.
+    /// What calls it.
+    pub hook: Hook,
+    /// Its name in iptables, or that of the table of our own.
     pub chain: String,
     /// One for each rule.
     pub rules: Vec<Counted>,
@@ -87,7 +108,7 @@ pub struct RuleCount {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Totals {
     sums: BTreeMap<(Family, Counted), u64>,
-    seen: BTreeMap<TableId, BTreeMap<u64, u64>>,
+    seen: BTreeMap<(TableId, Hook), BTreeMap<u64, u64>>,
 }
 
 impl Totals {
@@ -98,7 +119,7 @@ impl Totals {
         if counts.len() != chain.rules.len() {
             return;
         }
-        let seen = self.seen.entry(chain.table).or_default();
+        let seen = self.seen.entry((chain.table, chain.hook)).or_default();
         for (kind, count) in chain.rules.iter().zip(counts) {
             let before = seen.get(&count.rule).copied().filter(|before| *before <= count.packets).unwrap_or(0);
             let sum = self.sums.entry((chain.table.family, *kind)).or_default();
@@ -108,8 +129,8 @@ impl Totals {
     }
 
     /// The rules of a table were made anew, and count from zero.
-    pub fn begin_anew(&mut self, table: TableId) {
-        self.seen.remove(&table);
+    pub fn begin_anew(&mut self, table: TableId, hook: Hook) {
+        self.seen.remove(&(table, hook));
     }
 
     /// The sum of one kind.
@@ -133,9 +154,11 @@ pub fn counted_chains(desired: Option<&IpMasqSpec>, observed: &Observed) -> Vec<
             }
             _ => return None,
         };
-        Some(CountedChain { table, chain: spec.masq_chain.clone(), rules })
+        let chain = chain_in(table, spec).to_owned();
+        Some(CountedChain { table, hook: Hook::Postrouting, chain, rules })
     };
-    desired_tables(desired, observed.backend).filter_map(in_place).collect()
+    let masquerading = desired_tables(desired, observed.backend).filter_map(in_place);
+    masquerading.chain(guard::chains_in_place(desired, observed)).collect()
 }
 
 /// As [`super::ChainValue::render`] orders them.
@@ -180,7 +203,7 @@ mod tests {
 
     fn chain() -> CountedChain {
         let rules = vec![Counted::NonMasquerade, Counted::NonMasquerade, Counted::Masquerade];
-        CountedChain { table: TABLE, chain: "X".into(), rules }
+        CountedChain { table: TABLE, hook: Hook::Postrouting, chain: "X".into(), rules }
     }
 
     fn counts(rows: &[(u64, u64)]) -> Vec<RuleCount> {
@@ -206,7 +229,7 @@ mod tests {
         }
         assert_eq!(totals.of(Family::V6, Counted::Masquerade), 0);
         // Places begin at zero once their rules are made anew, even where more is counted by now.
-        totals.begin_anew(TABLE);
+        totals.begin_anew(TABLE, Hook::Postrouting);
         totals.add(&chain(), &counts(&[(6, 1), (5, 1), (4, 1)]));
         assert_eq!(totals.of(Family::V4, Counted::Masquerade), 18);
     }

@@ -1,20 +1,28 @@
-//! The table of our own in nftables, beside iptables' own tables.
+//! The tables of our own in nftables, beside iptables' own tables.
 
 use std::io;
 
 use nix::errno::Errno;
-use trimtab_domain::masquerade::{Family, NATIVE_TABLE, Native};
+use trimtab_domain::masquerade::{Family, GUARD_TABLE, GuardView, NATIVE_TABLE, Native, NativeGuard, NativeView};
 use trimtab_domain::plan::Cause;
 
-use crate::adapters::nftables::table;
+use crate::adapters::nftables::{guard, table};
 use crate::ports::{NatError, NativeSaved};
 
-pub(super) fn read(family: Family) -> Result<NativeSaved, NatError> {
-    match table::read(family) {
+pub(super) fn read(family: Family) -> Result<NativeSaved<NativeView>, NatError> {
+    saved(table::read(family), NATIVE_TABLE, family)
+}
+
+pub(super) fn read_guard(family: Family) -> Result<NativeSaved<GuardView>, NatError> {
+    saved(guard::read(family), GUARD_TABLE, family)
+}
+
+fn saved<V>(read: io::Result<V>, table: &str, family: Family) -> Result<NativeSaved<V>, NatError> {
+    match read {
         Ok(view) => Ok(NativeSaved::View(view)),
         Err(error) => match lasting(family, &error) {
             Some((cause, detail)) => Ok(NativeSaved::Unavailable { cause, detail }),
-            None => Err(failed("read", family, &error)),
+            None => Err(failed(("read", table), family, &error)),
         },
     }
 }
@@ -24,7 +32,19 @@ pub(super) fn write(family: Family, to: Option<&Native>) -> Result<(), NatError>
         Some(native) => table::write(family, native),
         None => table::remove(family),
     };
-    done.map_err(|error| failed(if to.is_some() { "write" } else { "remove" }, family, &error))
+    done.map_err(|error| failed((verb(to.is_some()), NATIVE_TABLE), family, &error))
+}
+
+pub(super) fn write_guard(family: Family, to: Option<&NativeGuard>) -> Result<(), NatError> {
+    let done = match to {
+        Some(wanted) => guard::write(family, wanted),
+        None => guard::remove(family),
+    };
+    done.map_err(|error| failed((verb(to.is_some()), GUARD_TABLE), family, &error))
+}
+
+const fn verb(writes: bool) -> &'static str {
+    if writes { "write" } else { "remove" }
 }
 
 /// What says something lasting about the node.
@@ -44,7 +64,7 @@ fn lasting(family: Family, error: &io::Error) -> Option<(Cause, String)> {
     }
 }
 
-fn failed(deed: &str, family: Family, error: &io::Error) -> NatError {
+fn failed((deed, table): (&str, &str), family: Family, error: &io::Error) -> NatError {
     let mut output = error.to_string();
     let mut cause = error.get_ref().and_then(|inner| inner.source());
     while let Some(source) = cause {
@@ -52,7 +72,7 @@ fn failed(deed: &str, family: Family, error: &io::Error) -> NatError {
         output.push_str(&source.to_string());
         cause = source.source();
     }
-    let command = format!("nf_tables: {deed} table {NATIVE_TABLE} for {family}");
+    let command = format!("nf_tables: {deed} table {table} for {family}");
     // Memory, another transaction at the same time, a module that is just being loaded.
     NatError { command, status: "refused".into(), output, transient: true }
 }

@@ -2,20 +2,17 @@
 
 use std::io;
 
-use trimtab_domain::masquerade::{Backend, CountedChain, Family, NATIVE_TABLE, RuleCount};
+use trimtab_domain::masquerade::{Backend, CountedChain, Family, GUARD_TABLE, Hook, NATIVE_TABLE, RuleCount};
 
 use super::family_number;
+use super::objects::{GET_RULE, RULE_CHAIN as CHAIN, RULE_EXPRESSIONS as EXPRESSIONS, TABLE};
 use super::rules::MASQ;
+use super::rules::guard::GUARD;
 use super::wire::{Attributes, Received, dump};
 use crate::ports::traffic::RuleCounters;
 
-/// `NFT_MSG_GETRULE`.
-const GET_RULE: u8 = 7;
-/// `NFTA_RULE_TABLE`, `NFTA_RULE_CHAIN`, `NFTA_RULE_HANDLE`, `NFTA_RULE_EXPRESSIONS`.
-const TABLE: u16 = 1;
-const CHAIN: u16 = 2;
+/// `NFTA_RULE_HANDLE`.
 const HANDLE: u16 = 3;
-const EXPRESSIONS: u16 = 4;
 /// `NFTA_EXPR_NAME`, `NFTA_EXPR_DATA`; `NFTA_COUNTER_PACKETS`.
 const NAME: u16 = 1;
 const DATA: u16 = 2;
@@ -26,10 +23,12 @@ pub struct KernelCounters;
 
 impl RuleCounters for KernelCounters {
     fn read(&self, chain: &CountedChain) -> Option<Vec<RuleCount>> {
-        let (table, name) = match chain.table.backend {
-            Backend::Nft => ("nat", chain.chain.as_str()),
-            Backend::Native => (NATIVE_TABLE, MASQ),
-            Backend::Legacy => return None,
+        let (table, name) = match (chain.table.backend, chain.hook) {
+            (Backend::Nft, Hook::Postrouting) => ("nat", chain.chain.as_str()),
+            (Backend::Nft, Hook::Forward) => ("filter", chain.chain.as_str()),
+            (Backend::Native, Hook::Postrouting) => (NATIVE_TABLE, MASQ),
+            (Backend::Native, Hook::Forward) => (GUARD_TABLE, GUARD),
+            (Backend::Legacy, _) => return None,
         };
         counts(chain.table.family, table, name).ok()
     }

@@ -3,12 +3,13 @@
 //! What is read back is compared as meaning: expressions that are none of ours make the rule [`Rule::Other`].
 //! Layout: `linux/netfilter/nf_tables.h`; the expressions are those that `nft --debug=netlink` prints.
 
+pub(super) mod guard;
 mod read;
 mod write;
 
 use trimtab_domain::masquerade::{Exception, Family, Masquerading, Pool, PortProtocol};
 
-use self::read::{parse_exception, parse_jump, parse_lookup, parse_masquerade};
+use self::read::{expressions_of, parse_exception, parse_jump, parse_lookup, parse_masquerade};
 use self::write::{Expressions, except, masquerade};
 use super::wire::{Attributes, Received};
 
@@ -45,8 +46,9 @@ const AT_LEAST: u32 = 5;
 /// `NFT_PAYLOAD_NETWORK_HEADER`, `NFT_PAYLOAD_TRANSPORT_HEADER`.
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
-/// `NFT_META_MARK`, `NFT_META_OIFNAME`, `NFT_META_L4PROTO`.
+/// `NFT_META_MARK`, `NFT_META_IIFNAME`, `NFT_META_OIFNAME`, `NFT_META_L4PROTO`.
 const META_MARK: u32 = 3;
+const META_IN_NAME: u32 = 6;
 const META_OUT_NAME: u32 = 7;
 const META_L4PROTO: u32 = 16;
 /// `IFNAMSIZ` of `linux/if.h`: a name fills its register, with zeros behind it.
@@ -111,15 +113,7 @@ impl Rule {
 
     /// Reads `NFTA_RULE_EXPRESSIONS`.
     pub(super) fn parse(expressions: Received<'_>, family: Family) -> Self {
-        let mut list = Vec::new();
-        for (_, element) in expressions.each() {
-            let element = Received(element);
-            let (Some(name), Some(data)) = (element.text(NAME), element.nested(DATA)) else { return Self::Other };
-            // Counting changes nothing of what is done.
-            if name != "counter" {
-                list.push((name, data));
-            }
-        }
+        let Some(list) = expressions_of(expressions) else { return Self::Other };
         parse_jump(&list)
             .or_else(|| parse_lookup(&list, family))
             .or_else(|| parse_exception(&list).map(Self::Except))
@@ -127,6 +121,14 @@ impl Rule {
             .unwrap_or(Self::Other)
     }
 }
+
+/// The name as it fills its register.
+fn interface_bytes(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(NAME_BYTES, 0);
+    bytes
+}
+
 /// Offset and length of the source in the header.
 const fn source(family: Family) -> (u32, u32) {
     match family {

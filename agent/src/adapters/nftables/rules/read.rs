@@ -7,15 +7,29 @@ use trimtab_domain::masquerade::{Exception, Family, Masquerading, Pool, PortProt
 use super::super::family_number;
 use super::super::wire::Received;
 use super::{
-    ADDRESSES_GIVEN, AT_LEAST, AT_MOST, EQUAL, FIB_ADDRESS_TYPE, FIB_DESTINATION, INVERTED, JUMP, LESS, LOCAL, MASQ,
-    META_L4PROTO, META_MARK, META_OUT_NAME, NAME_BYTES, NETWORK_HEADER, NOT_EQUAL, PORTS_GIVEN, RANDOM, RANDOM_FULLY,
-    REGISTER_1, REGISTER_2, REGISTER_3, REGISTER_4, REGISTER_VERDICT, RETURN, Rule, SET, SOURCE_NAT, SOURCES,
-    TRANSPORT_HEADER, VALUE, VERDICT, VERDICT_CHAIN, VERDICT_CODE, destination, protocol_number, source,
+    ADDRESSES_GIVEN, AT_LEAST, AT_MOST, DATA, EQUAL, FIB_ADDRESS_TYPE, FIB_DESTINATION, INVERTED, JUMP, LESS, LOCAL,
+    MASQ, META_L4PROTO, META_MARK, META_OUT_NAME, NAME, NAME_BYTES, NETWORK_HEADER, NOT_EQUAL, PORTS_GIVEN, RANDOM,
+    RANDOM_FULLY, REGISTER_1, REGISTER_2, REGISTER_3, REGISTER_4, REGISTER_VERDICT, RETURN, Rule, SET, SOURCE_NAT,
+    SOURCES, TRANSPORT_HEADER, VALUE, VERDICT, VERDICT_CHAIN, VERDICT_CODE, destination, protocol_number, source,
 };
 
-type Expression<'a> = (&'a str, Received<'a>);
+/// Name and data of an expression.
+pub(super) type Expression<'a> = (&'a str, Received<'a>);
 
-fn is_comparison(data: Received<'_>, operation: u32, with: &[u8]) -> bool {
+/// The expressions of a rule but for counters, which change nothing of what is done; `None`: not to be read.
+pub(super) fn expressions_of(expressions: Received<'_>) -> Option<Vec<Expression<'_>>> {
+    let mut list = Vec::new();
+    for (_, element) in expressions.each() {
+        let element = Received(element);
+        let (name, data) = (element.text(NAME)?, element.nested(DATA)?);
+        if name != "counter" {
+            list.push((name, data));
+        }
+    }
+    Some(list)
+}
+
+pub(super) fn is_comparison(data: Received<'_>, operation: u32, with: &[u8]) -> bool {
     data.number(1) == Some(REGISTER_1) && data.number(2) == Some(operation) && compared(data) == Some(with)
 }
 
@@ -23,7 +37,7 @@ fn compared(data: Received<'_>) -> Option<&[u8]> {
     data.nested(3)?.find(VALUE)
 }
 
-fn is_verdict(data: Received<'_>, code: u32, chain: Option<&str>) -> bool {
+pub(super) fn is_verdict(data: Received<'_>, code: u32, chain: Option<&str>) -> bool {
     let verdict = data.nested(2).and_then(|data| data.nested(VERDICT));
     data.number(1) == Some(REGISTER_VERDICT)
         && verdict
@@ -51,13 +65,21 @@ pub(super) fn parse_lookup(list: &[Expression<'_>], family: Family) -> Option<Ru
     (is_ours && is_verdict(*verdict, RETURN, None)).then_some(rule)
 }
 
-fn loads(payload: Received<'_>, header: u32, (offset, length): (u32, u32)) -> bool {
+pub(super) fn loads(payload: Received<'_>, header: u32, (offset, length): (u32, u32)) -> bool {
     [payload.number(1), payload.number(2), payload.number(3), payload.number(4)]
         == [Some(REGISTER_1), Some(header), Some(offset), Some(length)]
 }
 
 fn is_meta(meta: Received<'_>, key: u32) -> bool {
     (meta.number(1), meta.number(2)) == (Some(REGISTER_1), Some(key))
+}
+
+/// The interface that a rule compares with.
+pub(super) fn interface_of(meta: Received<'_>, key: u32, compare: Received<'_>) -> Option<String> {
+    let bytes = compared(compare)?;
+    let name = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0').to_owned();
+    let is_ours = is_meta(meta, key) && bytes.len() == NAME_BYTES && is_comparison(compare, EQUAL, bytes);
+    is_ours.then_some(name)
 }
 
 pub(super) fn parse_exception(list: &[Expression<'_>]) -> Option<Exception> {
@@ -76,13 +98,7 @@ pub(super) fn parse_exception(list: &[Expression<'_>]) -> Option<Exception> {
             let is_ours = is_meta(*meta, META_L4PROTO) && loads(*payload, TRANSPORT_HEADER, (2, 2)) && bounds;
             is_ours.then_some(Exception::Ports { protocol, first, last })
         }
-        [("meta", meta), ("cmp", compare)] => {
-            let bytes = compared(*compare)?;
-            let name = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0').to_owned();
-            let is_ours =
-                is_meta(*meta, META_OUT_NAME) && bytes.len() == NAME_BYTES && is_comparison(*compare, EQUAL, bytes);
-            is_ours.then_some(Exception::Interface(name))
-        }
+        [("meta", meta), ("cmp", compare)] => interface_of(*meta, META_OUT_NAME, *compare).map(Exception::Interface),
         [("meta", meta), ("bitwise", bits), ("cmp", compare)] => {
             let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_ne_bytes);
             let mask = number(bits.nested(4)?.find(VALUE)?)?;

@@ -7,9 +7,9 @@ use trimtab_domain::masquerade::{Exception, Family, Masquerading, Pool};
 use super::super::family_number;
 use super::super::wire::Attributes;
 use super::{
-    AT_LEAST, AT_MOST, DATA, ELEMENT, EQUAL, LESS, META_L4PROTO, META_MARK, META_OUT_NAME, NAME, NAME_BYTES,
-    PORTS_GIVEN, RANDOM, RANDOM_FULLY, REGISTER_1, REGISTER_2, REGISTER_3, REGISTER_4, REGISTER_VERDICT, SOURCE_NAT,
-    TO_NETWORK_ORDER, TRANSPORT_HEADER, VALUE, VERDICT, VERDICT_CHAIN, VERDICT_CODE, protocol_number,
+    AT_LEAST, AT_MOST, DATA, ELEMENT, EQUAL, LESS, META_L4PROTO, META_MARK, META_OUT_NAME, NAME, PORTS_GIVEN, RANDOM,
+    RANDOM_FULLY, REGISTER_1, REGISTER_2, REGISTER_3, REGISTER_4, REGISTER_VERDICT, SOURCE_NAT, TO_NETWORK_ORDER,
+    TRANSPORT_HEADER, VALUE, VERDICT, VERDICT_CHAIN, VERDICT_CODE, interface_bytes, protocol_number,
 };
 
 /// Expressions of a rule, in order.
@@ -75,11 +75,7 @@ pub(super) fn except(exception: &Exception) -> Expressions {
             let list = list.load(TRANSPORT_HEADER, (2, 2));
             list.compare(AT_LEAST, &first.to_be_bytes()).compare(AT_MOST, &last.to_be_bytes())
         }
-        Exception::Interface(name) => {
-            let mut bytes = name.as_bytes().to_vec();
-            bytes.resize(NAME_BYTES, 0);
-            list.meta(META_OUT_NAME).compare(EQUAL, &bytes)
-        }
+        Exception::Interface(name) => list.meta(META_OUT_NAME).compare(EQUAL, &interface_bytes(name)),
         Exception::Mark { value, mask } => {
             let value_of = |number: u32| Attributes::default().bytes(VALUE, &number.to_ne_bytes());
             let bits = |data: Attributes| {
