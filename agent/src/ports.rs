@@ -26,7 +26,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use trimtab_domain::masquerade::{
-    Backend, Connected, Family, GUARD_TABLE, GuardView, NATIVE_TABLE, Native, NativeGuard, NativeView, Network, TableId,
+    Backend, Connected, Family, ForeignChain, GUARD_TABLE, GuardView, NATIVE_TABLE, Native, NativeGuard, NativeView,
+    Network, TableId,
 };
 use trimtab_domain::plan::Cause;
 use trimtab_domain::record::{LedgerChange, Record};
@@ -179,6 +180,12 @@ pub trait NatTable: Send + Sync + 'static {
 
     /// The networks that this network namespace is connected to; empty where they cannot be told.
     fn connected(&self) -> Vec<Connected> {
+        Vec::new()
+    }
+
+    /// Chains of others in nftables that translate the sources of connections which leave; empty where they cannot be
+    /// told.
+    fn foreign_chains(&self, _family: Family) -> Vec<ForeignChain> {
         Vec::new()
     }
 

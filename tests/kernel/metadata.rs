@@ -95,7 +95,10 @@ impl Node {
                 .map(|tool| print(&format!("{tool}-save")))
                 .concat();
             let own = Command::new("nft").args(["-s", "list", "tables"]).output().unwrap();
-            tables + &String::from_utf8(own.stdout).unwrap()
+            let own = String::from_utf8(own.stdout).unwrap();
+            let mut own: Vec<&str> = own.lines().collect();
+            own.sort_unstable();
+            tables + &own.join("\n")
         })
     }
 }

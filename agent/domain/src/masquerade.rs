@@ -9,6 +9,7 @@ mod change;
 mod conntrack;
 mod decide;
 mod findings;
+mod foreign;
 mod give_back;
 mod guard;
 mod native;
@@ -27,6 +28,7 @@ pub use chain::{ChainNameError, ChainValue, check_chain_name};
 pub use change::{Change, remove_chain, restore_original, write_chain};
 pub use conntrack::{Conntrack, Window};
 pub use decide::{Nat, Observed, Step, decide, tables_of_interest};
+pub use foreign::{ForeignChain, ForeignRule};
 pub use guard::{
     Answer, FORWARD, FilterView, GUARD_CHAIN, GUARD_TABLE, Guard, GuardTable, GuardView, MetadataBlock, NativeGuard,
     Ports, guard_object, guards_of_interest,

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
-use trimtab_domain::masquerade::{Backend, Connected, Family, GuardView, Native, NativeGuard, Network, TableId};
+use trimtab_domain::masquerade::{
+    Backend, Connected, Family, ForeignChain, GuardView, Native, NativeGuard, Network, TableId,
+};
 use trimtab_domain::plan::Cause;
 
 use crate::adapters::nat_writers::NatWriters;
@@ -92,6 +94,10 @@ impl NatTable for Iptables {
 
     fn connected(&self) -> Vec<Connected> {
         backend::connected()
+    }
+
+    fn foreign_chains(&self, family: Family) -> Vec<ForeignChain> {
+        nftables::foreign::chains(family).unwrap_or_default()
     }
 
     fn network(&self) -> Network {

@@ -5,6 +5,7 @@
 //! and `linux/netfilter/nf_tables.h`. Everything is about the network namespace of the calling thread.
 
 pub mod counters;
+pub mod foreign;
 pub mod guard;
 mod objects;
 mod rules;

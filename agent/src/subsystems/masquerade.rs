@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use trimtab_domain::masquerade::{
-    Backend, Conntrack, Family, Hook, Nat, Network, Observed, SavedTable, Step, TableId, TableView, counted_chains,
-    counts_come_with_rules, decide, guard_object, guards_of_interest, objects, saved_counts, tables_of_interest,
+    Backend, Conntrack, Family, ForeignChain, Hook, Nat, Network, Observed, SavedTable, Step, TableId, TableView,
+    counted_chains, counts_come_with_rules, decide, guard_object, guards_of_interest, objects, saved_counts,
+    tables_of_interest,
 };
 use trimtab_domain::plan::{Cause, Plan};
 use trimtab_domain::spec::ip_masq::{BackendWish, OnExit};
@@ -40,6 +41,8 @@ pub struct Masquerade<N, L> {
     seen: Mutex<BTreeMap<TableId, Seen>>,
     /// Other agents on this node; looked for again with every resync.
     other_agents: Mutex<Option<Vec<String>>>,
+    /// What others have in nftables; looked at again with every resync.
+    foreign: Mutex<BTreeMap<Family, Vec<ForeignChain>>>,
 }
 
 /// What the node shows, and the wish as the agent's files complete it.
@@ -71,6 +74,7 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
             guards: Guards::default(),
             seen: Mutex::default(),
             other_agents: Mutex::default(),
+            foreign: Mutex::default(),
         }
     }
 
@@ -89,6 +93,16 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
     fn other_agents(&self) -> Vec<String> {
         let mut known = self.other_agents.lock().unwrap_or_else(PoisonError::into_inner);
         known.get_or_insert_with(|| self.nat.other_agents()).clone()
+    }
+
+    /// Of the families that are wished for; a node with many services has many chains, so not with every pass.
+    fn foreign(&self, spec: Option<&IpMasqSpec>, network: Network) -> BTreeMap<Family, Vec<ForeignChain>> {
+        let mut known = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(spec) = spec.filter(|_| network.refusal().is_none()) else { return BTreeMap::new() };
+        for family in Family::ALL.into_iter().filter(|family| *family == Family::V4 || spec.enable_ipv6) {
+            known.entry(family).or_insert_with(|| self.nat.foreign_chains(family));
+        }
+        known.clone()
     }
 
     async fn too_old_for_random(
@@ -246,6 +260,7 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
             guards,
             records,
             other_agents,
+            foreign: self.foreign(spec, network),
             connected,
             network,
             without_random,
@@ -340,6 +355,7 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
 
     fn forget_rejections(&self) {
         *self.other_agents.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn seen_writer(&self, _object: &str) -> Option<String> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::chain::{ChainValue, check_chain_name};
 use super::change::{Change, attach_chain, write_chain};
 use super::findings::findings;
+use super::foreign::{self, ForeignChain};
 use super::give_back::{give_back, left_alone};
 use super::guard::{self, GuardTable, NativeGuard};
 use super::native::{NATIVE_TABLE, Native, NativeView};
@@ -33,6 +34,8 @@ pub struct Observed {
     pub records: Vec<Record>,
     /// Command lines of other masquerade agents that run on this node.
     pub other_agents: Vec<String>,
+    /// Chains of others in nftables that translate sources, by family.
+    pub foreign: BTreeMap<Family, Vec<ForeignChain>>,
     /// Networks that this node is connected to.
     pub connected: Vec<Connected>,
     /// Whose network this is.
@@ -176,6 +179,8 @@ pub fn decide(desired: Option<&IpMasqSpec>, observed: &Observed) -> Plan<Step> {
     plan.findings.extend(desired.iter().flat_map(|spec| preflight(spec, &observed.connected)));
     plan.findings.extend(desired.iter().flat_map(|_| observed.other_agents.iter().map(|line| other_agent_runs(line))));
     for (table, spec) in desired_tables(desired, observed.backend) {
+        let foreign = observed.foreign.get(&table.family).map(Vec::as_slice).unwrap_or_default();
+        plan.findings.extend(foreign::findings(table, foreign, spec));
         wanted.insert(table.object(chain_in(table, spec)));
         match hold(&mut plan, observed, table, spec) {
             Some(held) => {

@@ -13,6 +13,7 @@ const DELETE_TABLE: u8 = 2;
 const NEW_CHAIN: u8 = 3;
 const DELETE_CHAIN: u8 = 5;
 const NEW_RULE: u8 = 6;
+pub(super) const GET_CHAIN: u8 = 4;
 pub(super) const GET_RULE: u8 = 7;
 const DELETE_RULE: u8 = 8;
 pub(super) const NEW_SET: u8 = 9;
@@ -27,12 +28,12 @@ const DORMANT: u32 = 1;
 /// Attributes, `enum nft_*_attributes`.
 pub(super) const TABLE: u16 = 1;
 const TABLE_FLAGS: u16 = 2;
-const CHAIN_NAME: u16 = 3;
-const CHAIN_HOOK: u16 = 4;
+pub(super) const CHAIN_NAME: u16 = 3;
+pub(super) const CHAIN_HOOK: u16 = 4;
 const CHAIN_POLICY: u16 = 5;
-const CHAIN_TYPE: u16 = 7;
-const HOOK_NUMBER: u16 = 1;
-const HOOK_PRIORITY: u16 = 2;
+pub(super) const CHAIN_TYPE: u16 = 7;
+pub(super) const HOOK_NUMBER: u16 = 1;
+pub(super) const HOOK_PRIORITY: u16 = 2;
 pub(super) const RULE_CHAIN: u16 = 2;
 pub(super) const RULE_EXPRESSIONS: u16 = 4;
 

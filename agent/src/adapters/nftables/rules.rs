@@ -3,6 +3,7 @@
 //! What is read back is compared as meaning: expressions that are none of ours make the rule [`Rule::Other`].
 //! Layout: `linux/netfilter/nf_tables.h`; the expressions are those that `nft --debug=netlink` prints.
 
+pub(super) mod foreign;
 pub(super) mod guard;
 mod read;
 mod write;
