@@ -31,7 +31,8 @@ fn what_others_translate_first_is_told_by_whom_it_concerns() {
     let odd = "ip saddr 10.244.3.0/28 masquerade random";
     let v6 = "ip6 saddr fd00:10::/48 masquerade";
     let kube_proxy = "meta mark & 0x4000 == 0 return\n meta mark set meta mark xor 0x4000\n masquerade fully-random";
-    let rows: [(&str, String, &[(&str, Severity)]); 10] = [
+    type Found = (&'static str, Severity);
+    let rows: [(&str, String, &[Found]); 10] = [
         ("a CNI's", table("ip", 90, pods), &[("ipv4", Severity::Warning)]),
         ("a prefix of whole bytes, SNAT", table("ip", 90, bytes), &[("ipv4", Severity::Warning)]),
         ("a prefix of some bits", table("ip", 90, odd), &[("ipv4", Severity::Warning)]),

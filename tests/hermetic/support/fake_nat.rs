@@ -245,13 +245,15 @@ fn failure(command: &str, output: &str) -> NatError {
 
 impl Node {
     fn change_native(&mut self, family: Family, view: NativeView) {
-        let before = self.native.insert(family, view.clone()).unwrap_or(NativeView::Absent);
-        self.generation += u64::from(before != view);
+        let after = view.clone();
+        let before = self.native.insert(family, view).unwrap_or(NativeView::Absent);
+        self.generation += u64::from(before != after);
     }
 
     fn change_guard(&mut self, family: Family, view: GuardView) {
-        let before = self.guards.insert(family, view.clone()).unwrap_or(GuardView::Absent);
-        self.generation += u64::from(before != view);
+        let after = view.clone();
+        let before = self.guards.insert(family, view).unwrap_or(GuardView::Absent);
+        self.generation += u64::from(before != after);
     }
 
     fn print_filter(&self, table: TableId) -> String {

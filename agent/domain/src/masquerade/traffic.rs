@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn sums_grow_by_what_was_counted_and_never_fall() {
-        let rows: [(&str, &[(u64, u64)], (u64, u64)); 7] = [
+        type Row = (&'static str, &'static [(u64, u64)], (u64, u64));
+        let rows: [Row; 7] = [
             ("what the kernel has counted already", &[(1, 5), (2, 1), (3, 7)], (6, 7)),
             ("nothing new", &[(1, 5), (2, 1), (3, 7)], (6, 7)),
             ("more", &[(1, 6), (2, 3), (3, 7)], (9, 7)),
