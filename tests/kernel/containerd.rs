@@ -3,6 +3,7 @@
 mod bounds;
 mod measure;
 mod nri;
+mod testing;
 
 use std::path::Path;
 use std::time::Duration;
@@ -82,6 +83,14 @@ impl Bench {
         self.kubelet.remove_sandbox(&gone.sandbox).unwrap();
     }
 
+    /// Waits until the runtime has seen that the sandbox of the first pod is over.
+    fn until_sandbox_is_not_ready(&self) {
+        until("the sandbox is not ready", LIMIT, || {
+            let ready = self.kubelet.cri.is_ready(&self.running[0].sandbox);
+            if ready { Err("it still is".into()) } else { Ok(()) }
+        });
+    }
+
     /// A new connection to the runtime, after it was restarted.
     fn reconnect(&mut self) {
         self.kubelet = kubelet(&self.node);
@@ -132,5 +141,37 @@ fn without_nri_pods_are_placed_over_cri() {
         bench.end();
         bench.settle("given back");
         assert!(!agent.log().contains("ERROR"), "{}", agent.log());
+    });
+}
+
+#[test]
+fn without_nri_what_runs_in_a_sandbox_that_has_died_keeps_its_cpus() {
+    let name = "containerd::without_nri_what_runs_in_a_sandbox_that_has_died_keeps_its_cpus";
+    with_containerd(Release::Bookworm, name, |mut bench| {
+        let agent = bench.node.start_ready();
+        let all = i64::try_from(truth::online().len()).unwrap() - 1;
+        bench.run(Pod::guaranteed(1, all * 1000));
+        bench.settle("placed");
+        let before = bench.exclusive();
+        truth::kill_all(&bench.running[0].sandbox);
+        bench.until_sandbox_is_not_ready();
+        // One that is promised CPUs and cannot have them shares those that nobody owns.
+        let second = Pod::guaranteed(2, 1000);
+        let sandbox = bench.kubelet.sandbox(&second).unwrap();
+        let id = bench.kubelet.create(&second, &sandbox, "app", 0).unwrap();
+        bench.kubelet.start(&id).unwrap();
+        until("the second one has left them", LIMIT, || {
+            let seen = truth::containers().remove(&id).unwrap_or_default().cpus;
+            if seen.is_disjoint(&before) { Ok(()) } else { Err(format!("{seen}\n{}", bench.log())) }
+        });
+        assert_eq!(bench.exclusive(), before);
+        bench.end();
+        until("they are the second one's now", LIMIT, || {
+            let seen = truth::containers().remove(&id).unwrap_or_default().cpus;
+            if seen.len() == 1 && seen.is_subset(&before) { Ok(()) } else { Err(format!("{seen}\n{}", bench.log())) }
+        });
+        bench.kubelet.stop(&id).unwrap();
+        bench.kubelet.remove_sandbox(&sandbox).unwrap();
+        drop(agent);
     });
 }

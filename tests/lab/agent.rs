@@ -87,6 +87,13 @@ pub(crate) fn once(name: &str) -> (Option<i32>, String) {
     )
 }
 
+/// What a command of the program shows, as JSON.
+pub(crate) fn shown(command: &str) -> String {
+    let output = Command::new(PROGRAM).args([command, "-o", "json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 fn http(path: &str) -> Option<String> {
     let mut stream = TcpStream::connect("127.0.0.1:9808").ok()?;
     stream.set_read_timeout(Some(LIMIT)).unwrap();

@@ -4,8 +4,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::agent::Agent;
+use crate::alignment;
 use crate::cluster::pods::Pod;
-use crate::cluster::truth;
+use crate::cluster::truth::{self, Running};
 use crate::scenario::{Machine, reserved};
 
 /// Pods at the same time at most.
@@ -53,12 +54,17 @@ fn come(machine: &mut Machine, random: &mut StdRng) -> bool {
     let asked = pod.exclusive_cpus("app");
     let free = truth::online().difference(&machine.check()).difference(&reserved());
     let sandbox = machine.kubelet.sandbox(&pod).unwrap();
-    if free.len() >= asked {
-        machine.run_in(pod, sandbox);
-        return true;
-    }
-    let error = machine.kubelet.create(&pod, &sandbox, "app", 0).unwrap_err();
-    assert!(error.message().contains("not enough cpus available"), "{error:?}");
-    machine.kubelet.remove_sandbox(&sandbox).unwrap();
-    false
+    let id = match machine.kubelet.create(&pod, &sandbox, "app", 0) {
+        Ok(id) => id,
+        Err(error) => {
+            assert!(!alignment::fits(&machine.topology, &free, asked), "{asked} of {free}: {error:?}");
+            let words = ["not enough cpus available", "Topology locality"];
+            assert!(words.iter().any(|words| error.message().contains(words)), "{error:?}");
+            machine.kubelet.remove_sandbox(&sandbox).unwrap();
+            return false;
+        }
+    };
+    machine.kubelet.start(&id).unwrap();
+    machine.running.push(Running { pod, sandbox, container: "app".into(), id, attempt: 0 });
+    true
 }

@@ -67,6 +67,45 @@ pub(crate) fn hotplug(machine: &Machine, agent: &mut Agent) {
     machine.settle(agent, "the CPU is back");
 }
 
+/// What holds the sandbox of a pinned pod dies, so that the runtime does not call it ready any more: its container runs on
+/// and keeps its CPUs, whoever comes.
+pub(crate) fn sandbox_death(machine: &mut Machine, agent: &mut Agent) {
+    let place = machine.running.iter().position(|one| one.pod.exclusive_cpus("app") == 1).unwrap();
+    let before = machine.check();
+    let sandbox = machine.running[place].sandbox.clone();
+    truth::kill_all(&sandbox);
+    agent.until("the runtime sees it", || {
+        if machine.kubelet.cri.is_ready(&sandbox) { Err("it is ready still".into()) } else { Ok(()) }
+    });
+    let number = machine.number();
+    machine.run(Pod::guaranteed(number, 1000));
+    assert!(before.is_subset(&machine.check()));
+    machine.settle(agent, "settled with a dead sandbox");
+    machine.end(machine.running.len() - 1);
+    // The kubelet ends such a pod and makes it anew.
+    let pod = machine.running[place].pod.clone();
+    machine.end(place);
+    machine.run(pod);
+    machine.settle(agent, "the pod is made anew");
+}
+
+/// A reserved CPU goes away: nobody who is pinned moves.
+pub(crate) fn reserved_hotplug(machine: &mut Machine, agent: &mut Agent) {
+    let victim = reserved().iter().last().unwrap();
+    let before = machine.check();
+    let file = format!("/sys/devices/system/cpu/cpu{victim}/online");
+    fs::write(&file, "0").unwrap();
+    machine.settle(agent, "settled without a reserved CPU");
+    assert_eq!(machine.check(), before);
+    let number = machine.number();
+    machine.run(Pod::guaranteed(number, 1000));
+    assert!(before.is_subset(&machine.check()), "who comes meanwhile is pinned");
+    machine.end(machine.running.len() - 1);
+    fs::write(&file, "1").unwrap();
+    machine.settle(agent, "the reserved CPU is back");
+    assert_eq!(machine.check(), before);
+}
+
 pub(crate) fn policy(machine: &Machine, agent: &mut Agent) {
     write_profile(&profile("  sysctls: {}\n"));
     agent.until("without a policy everybody may run everywhere", || {
@@ -75,7 +114,7 @@ pub(crate) fn policy(machine: &Machine, agent: &mut Agent) {
         let bound = machine.running.iter().find(|one| allowed[&one.id].cpus != online);
         bound.map_or(Ok(()), |one| Err(format!("{} may use {}", one.pod.name, allowed[&one.id].cpus)))
     });
-    write_profile(&profile(&pinning()));
+    write_profile(&profile(&pinning(&machine.topology)));
     machine.settle(agent, "the policy is in force again, for those who run");
 }
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Builds what a machine of the lab boots: kernel, first root file system and disk, of Debian packages, with systemd, D-Bus
 # and containerd. Prints the directory. It is built anew when this script or the week changes, which takes two minutes.
+#
+#   image.sh [SUITE]
 set -euo pipefail
 
 here=$(dirname "$(realpath "$0")")
-suite=trixie
+suite=${1:-trixie}
 packages=systemd-sysv,dbus,udev,kmod,iproute2,iptables,containerd,runc,busybox-static
 modules=(virtio_pci virtio_blk ext4)
 cache=${TRIMTAB_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/trimtab-lab}
@@ -27,7 +29,9 @@ wipe() {
 # The disk: systemd runs one unit, which runs what the second disk brings, and the machine is switched off with it.
 make_disk() {
   local root=$1
+  # A mirror's copy of testing may be older than its own date allows.
   mmdebstrap --variant=minbase --aptopt='APT::Install-Recommends "0"' --dpkgopt=force-unsafe-io \
+    --aptopt="Acquire::Check-Valid-Until \"$([ "$suite" = trixie ] && echo true || echo false)\"" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --include="$packages" \
     "$suite" "$root" "$("$here/packages.sh" "$suite" --source)" >"$image.log" 2>&1 || {
@@ -110,10 +114,11 @@ for tool in mmdebstrap mke2fs depmod cpio xz; do
 done
 [ "$(uname -m)" = x86_64 ] || give_up "there are machines for x86-64 only"
 echo "image.sh: building the machine, this takes some minutes" >&2
-read -r kernel < <("$here/packages.sh" "$suite" 'linux-image-6.*-cloud-amd64')
+# The kernel is that of stable always: it is runtime and systemd that differ.
+read -r kernel < <("$here/packages.sh" trixie 'linux-image-6.*-cloud-amd64')
 read -r busybox < <("$here/packages.sh" bookworm busybox-static)
 version=$(basename "$kernel"/usr/lib/modules/*)
-work=$cache/machine.new
+work=$cache/machine-$suite.new
 wipe "$work"
 mkdir -p "$work/root"
 make_disk "$work/root"

@@ -7,12 +7,13 @@
 #   two            2 sockets, each a NUMA node of 2 cores with 2 threads
 #   four           2 sockets of 2 NUMA nodes, each of 2 cores with 2 threads
 #   memory-only    as `two`, and a third node that has memory and no CPU
+#   forky          as `two`, with systemd, containerd and runc of Debian testing; what is in there changes any day
 #
 # Exit code 124: time is up; 125: the machine did not run.
 set -euo pipefail
 
 [ $# -ge 2 ] || {
-  sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
   exit 64
 }
 topology=$1
@@ -51,12 +52,12 @@ distance() {
   distances+=(-numa "dist,src=$1,dst=$2,val=$3")
 }
 case $topology in
-  two | memory-only)
+  two | memory-only | forky)
     processors=8,sockets=2,cores=2,threads=2
     node 1024 0-3
     node 1024 4-7
     distance 0 1 21
-    [ "$topology" = two ] || {
+    [ "$topology" != memory-only ] || {
       node 256
       distance 0 2 17
       distance 1 2 28
@@ -85,7 +86,9 @@ else
   processor=(-accel 'tcg,thread=multi' -cpu 'max,vendor=GenuineIntel,-cx16')
 fi
 
-image=$("$(dirname "$0")/image.sh") || give_up "there is no image"
+suite=trixie
+[ "$topology" != forky ] || suite=forky
+image=$("$(dirname "$0")/image.sh" "$suite") || give_up "there is no image"
 command -v qemu-system-x86_64 >/dev/null || give_up "QEMU is missing: run deploy/dev/install-tools.sh lab"
 mke2fs -q -F -t ext4 -O ^has_journal -d "$directory" "$work/payload" 512M >/dev/null
 mkfifo "$work/out"

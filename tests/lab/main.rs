@@ -13,6 +13,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
 
 mod agent;
+mod alignment;
 mod churn;
 mod cluster;
 mod disturb;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 the lab boots machines; it is run by `make lab`:
-  lab boot [--agent FILE] [--churn PODS] [TOPOLOGY...]   boots a machine for each topology (two, four, memory-only)
+  lab boot [--agent FILE] [--churn PODS] [TOPOLOGY...]   boots a machine for each (two, four, memory-only, forky)
   lab inside TOPOLOGY PODS                               what runs in the machine";
 
 fn main() -> ExitCode {

@@ -7,6 +7,7 @@ use std::process::Command;
 use trimtab_domain::cpuset::CpuSet;
 
 use crate::agent::{Agent, LIMIT, once, write_profile};
+use crate::alignment;
 use crate::churn;
 use crate::cluster::containerd::{Release, SOCKET, config, load_images};
 use crate::cluster::pods::{Driver, Kubelet, Pod};
@@ -19,6 +20,7 @@ pub(crate) const RESERVED: &str = "0-1";
 
 /// The node: who runs on it, and who runs them.
 pub(crate) struct Machine {
+    pub(crate) topology: String,
     pub(crate) kubelet: Kubelet,
     pub(crate) running: Vec<Running>,
     pods: u32,
@@ -28,15 +30,18 @@ pub(crate) fn reserved() -> CpuSet {
     CpuSet::parse(RESERVED).unwrap()
 }
 
-/// Pinning with everything that a machine with several NUMA nodes can be asked for.
-pub(crate) fn pinning() -> String {
+/// Pinning with everything that a machine with several NUMA nodes can be asked for; each machine has another policy of
+/// alignment.
+pub(crate) fn pinning(topology: &str) -> String {
+    let policy = alignment::policy(topology);
+    let reserved = alignment::reserved_memory(topology);
     format!(
         "  resourceManagers:
     cpuManagerPolicy: static
     reservedSystemCPUs: '{RESERVED}'
-    topologyManagerPolicy: best-effort
+    topologyManagerPolicy: {policy}
     memoryManagerPolicy: Static
-    reservedMemory: [{{numaNode: 0, limits: {{memory: 164Mi}}}}]
+    reservedMemory: [{reserved}]
     systemReserved: {{memory: 64Mi}}
     evictionHard: {{memory.available: 100Mi}}
     extensions: {{resizeInPlace: true}}
@@ -55,13 +60,15 @@ pub(crate) fn system(program: &str, arguments: &[&str]) {
 }
 
 impl Machine {
-    fn new() -> Self {
+    fn new(topology: &str) -> Self {
         fs::create_dir_all("/etc/containerd").unwrap();
-        let text = config(Release::Trixie, Path::new("/var/lib/containerd"), true);
+        let release = if topology == "forky" { Release::Forky } else { Release::Trixie };
+        let text = config(release, Path::new("/var/lib/containerd"), true);
         fs::write("/etc/containerd/config.toml", text).unwrap();
         system("systemctl", &["start", "containerd"]);
         load_images(Command::new("ctr"), Path::new("/lab/images.tar"));
-        Self { kubelet: Kubelet::new(Path::new(SOCKET), Driver::Systemd), running: Vec::new(), pods: 0 }
+        let kubelet = Kubelet::new(Path::new(SOCKET), Driver::Systemd);
+        Self { topology: topology.into(), kubelet, running: Vec::new(), pods: 0 }
     }
 
     /// A number that no pod had before.
@@ -131,21 +138,22 @@ fn step<T>(name: &str, act: impl FnOnce() -> T) -> T {
 
 /// Everything, in order.
 pub(crate) fn run(topology: &str, pods: u32) {
-    let mut machine = step("containerd runs", Machine::new);
-    write_profile(&profile(&pinning()));
+    let mut machine = step("containerd runs", || Machine::new(topology));
+    write_profile(&profile(&pinning(topology)));
     let mut agent = step("the agent holds the node", Agent::start_ready);
+    step("what is too large for a NUMA node is spread, or refused", || alignment::too_large(&mut machine));
     step("pods of all classes are placed from their first moment", || all_classes(&mut machine, &mut agent));
-    step("CPUs and memory of a pod come from as few NUMA nodes as can be", || aligned(&mut machine, topology));
+    step("CPUs and memory of a pod come from one NUMA node", || alignment::aligned(&mut machine));
     step("what cannot be had is refused in the kubelet's words", || refused(&mut machine));
-    if topology == "two" {
-        step("a restarted container has its CPUs again", || restarted(&mut machine));
-        step("systemd reads its units again", || disturb::daemon_reload(&machine, &mut agent));
-        step("a resize grows and shrinks", || disturb::resize(&mut machine, &mut agent));
-        step("the runtime is restarted", || disturb::runtime_restart(&mut machine, &mut agent));
-        step("a CPU goes away and comes back", || disturb::hotplug(&machine, &mut agent));
-        step("the policy is changed and changed back", || disturb::policy(&machine, &mut agent));
-        agent = step("the agent is killed while containers are made", || disturb::kill(&mut machine, agent));
-    }
+    step("a restarted container has its CPUs again", || restarted(&mut machine));
+    step("systemd reads its units again", || disturb::daemon_reload(&machine, &mut agent));
+    step("a resize grows and shrinks", || disturb::resize(&mut machine, &mut agent));
+    step("the runtime is restarted", || disturb::runtime_restart(&mut machine, &mut agent));
+    step("the process of a sandbox dies", || disturb::sandbox_death(&mut machine, &mut agent));
+    step("a CPU goes away and comes back", || disturb::hotplug(&machine, &mut agent));
+    step("a reserved CPU goes away and comes back", || disturb::reserved_hotplug(&mut machine, &mut agent));
+    step("the policy is changed and changed back", || disturb::policy(&machine, &mut agent));
+    agent = step("the agent is killed while containers are made", || disturb::kill(&mut machine, agent));
     step("pods come and go", || churn::run(&mut machine, &mut agent, pods));
     step("everything is given back", || give_back(&mut machine, agent));
 }
@@ -168,29 +176,12 @@ fn all_classes(machine: &mut Machine, agent: &mut Agent) {
     machine.settle(agent, "all classes are placed");
 }
 
-/// Asks the kernel which CPUs a NUMA node has, not the agent.
-fn cpus_of_node(node: u32) -> CpuSet {
-    let text = fs::read_to_string(format!("/sys/devices/system/node/node{node}/cpulist")).unwrap();
-    CpuSet::parse(text.trim()).unwrap()
-}
-
-fn aligned(machine: &mut Machine, topology: &str) {
-    let number = machine.number();
-    machine.run(Pod::guaranteed(number, 2000));
-    let allowed = machine.newest();
-    let nodes: Vec<u32> = (0..2).filter(|node| !cpus_of_node(*node).is_disjoint(&allowed.cpus)).collect();
-    assert_eq!(nodes.len(), 1, "{topology}: {allowed:?}");
-    assert_eq!(allowed.mems, CpuSet::from_iter(nodes), "{topology}: {allowed:?}");
-    machine.check();
-    machine.end(machine.running.len() - 1);
-}
-
 fn refused(machine: &mut Machine) {
     let all = i64::try_from(truth::online().len()).unwrap();
     let pod = Pod::guaranteed(machine.number(), all * 1000);
     let sandbox = machine.kubelet.sandbox(&pod).unwrap();
     let error = machine.kubelet.create(&pod, &sandbox, "app", 0).unwrap_err();
-    assert!(error.message().contains("not enough cpus available to satisfy request"), "{error:?}");
+    assert!(error.message().contains(alignment::refusal(&machine.topology, true)), "{error:?}");
     machine.check();
     machine.kubelet.remove_sandbox(&sandbox).unwrap();
 }

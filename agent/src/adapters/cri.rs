@@ -256,9 +256,16 @@ impl CriRuntime {
     }
 
     async fn ask_terminating(&self) -> Result<Terminating, CallError> {
-        let running = self.list_containers(ContainerState::ContainerRunning).await?;
-        let stopped = self.list_sandboxes(PodSandboxState::SandboxNotready).await?;
-        Ok(lock(&self.stopping).look(&running, &stopped))
+        let listed = stopping::Listed {
+            running: self.list_containers(ContainerState::ContainerRunning).await?,
+            exited: self.list_containers(ContainerState::ContainerExited).await?,
+            stopped: self.list_sandboxes(PodSandboxState::SandboxNotready).await?,
+        };
+        let unknown = lock(&self.stopping).unknown_ends(&listed);
+        for (id, end) in details::ask_ends(&self.line, unknown).await? {
+            lock(&self.stopping).ended(id, end);
+        }
+        Ok(lock(&self.stopping).look(&listed))
     }
 }
 

@@ -38,14 +38,14 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     fn terminating(&self) -> Answer<'_, Terminating>;
 }
 
-/// What is being stopped. CRI does not tell that a container is being stopped while its sandbox is ready, so a pod in its
-/// grace period is seen only from the moment at which its sandbox is stopped.
+/// What is being stopped. CRI does not tell that a container is being stopped while its sandbox is ready, so that is
+/// concluded from what has ended beside it; the only container of a pod in its grace period shows in nothing that the node
+/// has, and stays unseen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Terminating {
-    /// The longest time that a container of a stopped sandbox may still take; `None`: none is known to be stopping.
+    /// The longest time that a container may still take: one of a stopped sandbox, or one beside which another container of
+    /// its pod has ended of late and was not started again. `None`: none is known to be stopping.
     pub longest: Option<Duration>,
-    /// The longest grace period of everything that runs: no stop that may be under way unseen lasts longer.
-    pub possible: Duration,
 }
 
 /// What a runtime says of itself.

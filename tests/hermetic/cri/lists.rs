@@ -205,11 +205,47 @@ async fn stops_are_told_as_far_as_the_runtime_tells_them() {
     let grace = |seconds: &str| [("io.kubernetes.pod.terminationGracePeriod".to_owned(), seconds.to_owned())];
     host.double.table().containers.get_mut("c1").unwrap().annotations = grace("600").into();
     let none = host.runtime.terminating().await.unwrap();
-    assert_eq!((none.longest, none.possible.as_secs()), (None, 600));
+    assert_eq!(none.longest, None);
     host.double.table().sandboxes.get_mut("s1").unwrap().state = cri::PodSandboxState::SandboxNotready.into();
     let some = host.runtime.terminating().await.unwrap();
     assert!(some.longest.is_some_and(|left| left.as_secs() > 500), "{some:?}");
     assert!(host.runtime.longest_remaining().await.is_some_and(|left| left.as_secs() > 500));
     host.double.table().containers.clear();
     assert_eq!(host.runtime.terminating().await.unwrap().longest, None);
+}
+
+/// The kubelet stops all containers of a pod at once; its sandbox stays ready until the last one is over.
+#[tokio::test]
+async fn a_stop_under_way_shows_in_what_has_ended_beside_it() {
+    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap();
+    let ago = |seconds: i64| now - seconds * 1_000_000_000;
+    let rows = [
+        ("stopped with it", ago(5), "0", "c1", true),
+        ("an init container", 500, "0", "c1", false),
+        ("too long ago", ago(700), "0", "c1", false),
+        ("crashed before", ago(5), "3", "c1", false),
+        ("alone", ago(5), "0", "c2", false),
+    ];
+    for (name, finished_at, restarts, runs, seen) in rows {
+        let host = Host::new();
+        let mut notes = std::collections::HashMap::new();
+        notes.insert("io.kubernetes.pod.terminationGracePeriod".to_owned(), "600".to_owned());
+        notes.insert("io.kubernetes.container.restartCount".to_owned(), restarts.to_owned());
+        let over = if runs == "c1" { "c2" } else { "c1" };
+        for (id, container) in &mut host.double.table().containers {
+            container.annotations = notes.clone();
+            if id == over {
+                (container.state, container.finished_at) = (cri::ContainerState::ContainerExited, finished_at);
+            }
+        }
+        if name == "alone" {
+            host.double.table().containers.remove("c2");
+        }
+        for _ in 0..2 {
+            let longest = host.runtime.terminating().await.unwrap().longest;
+            assert_eq!(longest.is_some_and(|left| left.as_secs() > 500), seen, "{name}: {longest:?}");
+        }
+        let asked = usize::from(restarts == "0" && name != "alone");
+        assert_eq!(host.double.count("ContainerStatus"), asked, "{name}: an end is asked for once");
+    }
 }

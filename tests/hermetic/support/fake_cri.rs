@@ -73,6 +73,8 @@ pub(crate) struct FakeContainer {
     pub(crate) cgroups_path: String,
     pub(crate) annotations: HashMap<String, String>,
     pub(crate) resources: LinuxContainerResources,
+    /// When it ended, in nanoseconds since the epoch.
+    pub(crate) finished_at: i64,
     /// The quota that it was made with, which containerd goes on showing.
     pub(crate) made_with_quota: i64,
 }
@@ -193,6 +195,7 @@ impl FakeCri {
             pid,
             cgroups_path: format!("/kubepods/pod{uid}/{id}"),
             annotations: HashMap::new(),
+            finished_at: 0,
             made_with_quota: cpus * 100_000,
             resources: LinuxContainerResources {
                 cpu_period: 100_000,
@@ -395,6 +398,7 @@ impl RuntimeService for Service {
         let status = ContainerStatus {
             id: request.container_id,
             state: container.state.into(),
+            finished_at: container.finished_at,
             resources: Some(ContainerResources { linux: Some(container.resources.clone()) }),
             ..ContainerStatus::default()
         };

@@ -115,6 +115,36 @@ fn a_restarted_runtime_is_found_again_and_nobody_is_moved() {
 }
 
 #[test]
+fn what_runs_in_a_sandbox_that_has_died_keeps_its_cpus() {
+    let name = "containerd::nri::what_runs_in_a_sandbox_that_has_died_keeps_its_cpus";
+    with_containerd(Release::Trixie, name, |mut bench| {
+        let mut agent = bench.agent();
+        let all = i64::try_from(truth::online().len()).unwrap() - 1;
+        bench.run(Pod::guaranteed(1, all * 1000));
+        let before = bench.exclusive();
+        let refused = |bench: &Bench, number| {
+            let refusal = bench.refusal(&Pod::guaranteed(number, 1000));
+            assert!(refusal.contains("not enough cpus available to satisfy request"), "{refusal}");
+            assert_eq!(bench.exclusive(), before);
+        };
+        truth::kill_all(&bench.running[0].sandbox);
+        bench.until_sandbox_is_not_ready();
+        refused(&bench, 2);
+        // A runtime that starts again tells of it as of one that is not ready.
+        bench.containerd.restart();
+        bench.reconnect();
+        agent.until("the runtime asks again", || {
+            metric("trimtab_nri_registrations_total") >= Some(2.0) && metric("trimtab_nri_connected") == Some(1.0)
+        });
+        bench.settle("nobody has moved");
+        refused(&bench, 3);
+        bench.end();
+        bench.run(Pod::guaranteed(4, 1000));
+        assert_eq!(bench.exclusive().len(), 1);
+    });
+}
+
+#[test]
 fn pods_that_ran_before_the_agent_are_placed_by_it() {
     with_containerd(
         Release::Trixie,

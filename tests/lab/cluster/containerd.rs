@@ -25,6 +25,8 @@ pub(crate) enum Release {
     Bookworm,
     /// containerd 1.7, NRI off by default.
     Trixie,
+    /// containerd 2.1, NRI on by default; Debian testing, so it changes.
+    Forky,
 }
 
 impl Release {
@@ -32,6 +34,7 @@ impl Release {
         match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
+            Self::Forky => "forky",
         }
     }
 
@@ -40,6 +43,7 @@ impl Release {
         match self {
             Self::Bookworm => "1.6.",
             Self::Trixie => "1.7.",
+            Self::Forky => "2.",
         }
     }
 }
@@ -163,15 +167,25 @@ fn spawn(files: &Files, folder: &Path) -> Child {
 
 /// Its configuration: no network, no registry; the snapshotter that needs nothing of the file system.
 pub(crate) fn config(release: Release, root: &Path, systemd: bool) -> String {
-    let mut text = format!("version = 2\nroot = '{}'\nstate = '/run/containerd'\n", root.display());
+    let version = if release == Release::Forky { 3 } else { 2 };
+    let mut text = format!("version = {version}\nroot = '{}'\nstate = '/run/containerd'\n", root.display());
     let mut section = |name: &str, lines: &str| writeln!(text, "[plugins.'io.containerd.{name}]\n{lines}").unwrap();
     if release == Release::Trixie {
         section("nri.v1.nri'", &format!("disable = false\nsocket_path = '{NRI_SOCKET}'"));
     }
     // Without CAP_SYS_RESOURCE no process may lower its score, and runc ends with a puzzling error.
-    section("grpc.v1.cri'", "sandbox_image = 'localhost/pause:1'\nrestrict_oom_score_adj = true");
-    section("grpc.v1.cri'.containerd", "snapshotter = 'native'");
-    section("grpc.v1.cri'.containerd.runtimes.runc", "runtime_type = 'io.containerd.runc.v2'");
-    section("grpc.v1.cri'.containerd.runtimes.runc.options", &format!("SystemdCgroup = {systemd}"));
+    let score = "restrict_oom_score_adj = true";
+    let runtimes = if release == Release::Forky {
+        section("cri.v1.images'", "snapshotter = 'native'");
+        section("cri.v1.images'.pinned_images", "sandbox = 'localhost/pause:1'");
+        section("cri.v1.runtime'", score);
+        "cri.v1.runtime'.containerd.runtimes.runc"
+    } else {
+        section("grpc.v1.cri'", &format!("sandbox_image = 'localhost/pause:1'\n{score}"));
+        section("grpc.v1.cri'.containerd", "snapshotter = 'native'");
+        "grpc.v1.cri'.containerd.runtimes.runc"
+    };
+    section(runtimes, "runtime_type = 'io.containerd.runc.v2'");
+    section(&format!("{runtimes}.options"), &format!("SystemdCgroup = {systemd}"));
     text
 }

@@ -47,6 +47,14 @@ impl Cri {
         answer.is_ok_and(|answer| answer.image.is_some())
     }
 
+    /// True if a sandbox is ready.
+    #[allow(dead_code, reason = "only some of the programs that are made of this ask")]
+    pub(crate) fn is_ready(&self, sandbox: &str) -> bool {
+        let request = PodSandboxStatusRequest { id: sandbox.into() };
+        let answer = self.call::<PodSandboxStatusResponse>("PodSandboxStatus", request);
+        answer.is_ok_and(|answer| answer.status.is_some_and(|status| status.state == 0))
+    }
+
     fn call_service<A: Message + Default + 'static>(
         &self,
         service: &str,
@@ -76,6 +84,9 @@ messages! {
     ImageSpec { #[prost(string, tag = "1")] image: String, }
     ImageStatusRequest { #[prost(message, optional, tag = "1")] image: Option<ImageSpec>, }
     ImageStatusResponse { #[prost(message, optional, tag = "1")] image: Option<Nothing>, }
+    PodSandboxStatusRequest { #[prost(string, tag = "1")] id: String, }
+    PodSandboxStatus { #[prost(int32, tag = "3")] state: i32, }
+    PodSandboxStatusResponse { #[prost(message, optional, tag = "1")] status: Option<PodSandboxStatus>, }
     VersionRequest { #[prost(string, tag = "1")] version: String, }
     VersionResponse {
         #[prost(string, tag = "2")] runtime_name: String,

@@ -19,6 +19,11 @@ const NODE: i32 = 2;
 /// CFS period in microseconds, the kubelet's default.
 const PERIOD: i64 = 100_000;
 
+/// What a container runs.
+const WAITS: &str = "sleep 2147483647 & wait";
+/// The same, with more than a megabyte of its own.
+const TOUCHES: &str = "text=$(cat /bin/busybox); sleep 2147483647 & wait";
+
 /// What one container asks for; 0: nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wish {
@@ -34,12 +39,14 @@ pub(crate) struct Pod {
     pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) wishes: Vec<Wish>,
+    /// True if its process fills memory of its own before it waits.
+    pub(crate) touches: bool,
 }
 
 impl Pod {
     fn of_one(number: u32, wish: Wish) -> Self {
         let uid = format!("{number:08x}-0000-4000-8000-000000000000");
-        Self { name: format!("pod-{number}"), uid, wishes: vec![wish] }
+        Self { name: format!("pod-{number}"), uid, wishes: vec![wish], touches: false }
     }
 
     /// Guaranteed, one container `app` of so many thousandths of a CPU.
@@ -150,7 +157,7 @@ impl Kubelet {
             metadata: Some(ContainerMetadata { name: container.into(), attempt }),
             image: Some(ImageSpec { image: "localhost/app:1".into() }),
             // Two processes, so that a set that reaches the first one only is noticed.
-            command: ["/bin/sh", "-c", "sleep 2147483647 & wait"].map(str::to_owned).to_vec(),
+            command: ["/bin/sh", "-c", if pod.touches { TOUCHES } else { WAITS }].map(str::to_owned).to_vec(),
             labels,
             annotations: HashMap::from([count]),
             log_path: format!("{container}/{attempt}.log"),

@@ -56,6 +56,41 @@ pub(crate) fn containers() -> BTreeMap<String, Allowed> {
     found
 }
 
+/// Kills every process of a container or sandbox.
+pub(crate) fn kill_all(id: &str) {
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = process.file_name().to_string_lossy().parse() else { continue };
+        let cgroups = fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
+        if cgroups.lines().any(|line| container_id(line) == Some(id)) {
+            // It may have ended by itself.
+            let _ended = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+/// Pages of its own (not of files) that the first process of a container has on each NUMA node (`numa_maps`).
+#[allow(dead_code, reason = "the plain machine has one node")]
+pub(crate) fn pages_by_node(id: &str) -> BTreeMap<u32, u64> {
+    let mut pages = BTreeMap::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(cgroups) = fs::read_to_string(process.path().join("cgroup")) else { continue };
+        if !cgroups.lines().any(|line| container_id(line) == Some(id)) {
+            continue;
+        }
+        let maps = fs::read_to_string(process.path().join("numa_maps")).unwrap_or_default();
+        for word in maps
+            .lines()
+            .filter(|line| line.contains("anon=") && !line.contains("file="))
+            .flat_map(str::split_whitespace)
+        {
+            let Some((node, count)) = word.strip_prefix('N').and_then(|word| word.split_once('=')) else { continue };
+            *pages.entry(node.parse().unwrap()).or_default() += count.parse::<u64>().unwrap();
+        }
+        break;
+    }
+    pages
+}
+
 /// The container of a line of `/proc/<pid>/cgroup`.
 fn container_id(line: &str) -> Option<&str> {
     let name = line.rsplit('/').next()?;

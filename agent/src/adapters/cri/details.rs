@@ -156,6 +156,23 @@ pub(super) async fn ask(line: &Line, details: &Mutex<Details>, missing: Missing)
     Ok(())
 }
 
+/// When containers that are over have ended, in nanoseconds since the epoch, as far as the time goes.
+pub(super) async fn ask_ends(line: &Line, over: Vec<ContainerId>) -> Result<Vec<(ContainerId, i64)>, CallError> {
+    let limit = Instant::now() + line.patience.details;
+    let mut ends = Vec::new();
+    for id in over {
+        if Instant::now() >= limit {
+            break;
+        }
+        let request = ContainerStatusRequest { container_id: id.0.clone(), verbose: false };
+        let answer =
+            line.ask("ContainerStatus", |mut client| async move { client.container_status(request).await }).await;
+        let status = unless_refused(answer)?.and_then(|answer| answer.status);
+        ends.extend(status.map(|status| (id, status.finished_at)));
+    }
+    Ok(ends)
+}
+
 fn unless_refused<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
