@@ -29,7 +29,7 @@ bench: tools ## Measure: the decisions, the daemon and its masquerading on this 
 	$(CARGO) build --release --locked --bin trimtab
 	benches/daemon.sh target/release/trimtab
 	benches/masquerade.sh target/release/trimtab
-	$(CARGO) test --release --locked -p trimtab --test kernel -- --ignored --nocapture containerd::measure
+	$(CARGO) test --release --locked -p trimtab --test kernel -- --ignored --nocapture --test-threads=1 containerd::measure
 
 plan: ## Show what the example profile would change on this machine; changes nothing
 	$(CARGO) run --locked --quiet --bin trimtab -- plan --profile deploy/examples/profile.yaml || [ $$? = 2 ]

@@ -19,7 +19,7 @@ mod support {
     pub(crate) mod nri_runtime;
 }
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -40,15 +40,16 @@ use trimtab_domain::cgroup::Version;
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::spec::cgroup::CgroupDriver;
+use trimtab_domain::spec::resource_managers::ReservedMemory;
 use trimtab_proto::nri::v1alpha1 as nri;
 
 use self::support::fake_cgroups::{FakeCgroups, Shape};
 use self::support::nri_runtime::objects::{Qos, container, pod};
 use self::support::nri_runtime::{Behaviour, NriRuntime};
 
-/// 512 CPUs.
-const MACHINE: Shape = Shape { nodes: 8, cores_per_node: 32, threads: 2 };
-const RESERVED: &str = "0-3";
+/// 256 CPUs.
+const MACHINE: Shape = Shape { nodes: 8, cores_per_node: 16, threads: 2 };
+const RESERVED: &str = "0-1";
 const CONTAINERS: usize = 1000;
 /// Creations and removals once that many live.
 const CHURN: usize = 500;
@@ -108,16 +109,29 @@ async fn check(runtime: &NriRuntime, living: &VecDeque<Pod>) {
     }
 }
 
-/// A desk that knows the machine.
-fn desk() -> Arc<Desk> {
-    let node = FakeCgroups::new(Version::V2, CgroupDriver::Cgroupfs, MACHINE);
-    let pinning = Pinning::new(node.ports()).0;
-    let desk = pinning.desk();
-    let spec = ResourceManagersSpec {
+/// The settings to measure with, by name.
+fn settings() -> [(&'static str, ResourceManagersSpec); 2] {
+    let cpus = ResourceManagersSpec {
         cpu_manager_policy: "static".into(),
         reserved_system_cpus: RESERVED.into(),
         ..ResourceManagersSpec::default()
     };
+    let limits = BTreeMap::from([("memory".to_owned(), "1Gi".to_owned())]);
+    let both = ResourceManagersSpec {
+        topology_manager_policy: "restricted".into(),
+        memory_manager_policy: "Static".into(),
+        system_reserved: BTreeMap::from([("memory".to_owned(), "924Mi".to_owned())]),
+        reserved_memory: vec![ReservedMemory { numa_node: 0, limits }],
+        ..cpus.clone()
+    };
+    [("CPUs, topology policy none", cpus), ("CPUs and memory, topology policy restricted", both)]
+}
+
+/// A desk that knows the machine.
+fn desk(spec: ResourceManagersSpec) -> Arc<Desk> {
+    let node = FakeCgroups::new(Version::V2, CgroupDriver::Cgroupfs, MACHINE);
+    let pinning = Pinning::new(node.ports()).0;
+    let desk = pinning.desk();
     Builder::new_current_thread().build().unwrap().block_on(pinning.observe(&Some(spec))).unwrap();
     desk
 }
@@ -141,7 +155,7 @@ fn print(what: &str, mut waits: Vec<Duration>) {
     waits.sort();
     let at = |share: usize| waits[(waits.len() - 1) * share / 1000].as_micros();
     println!(
-        "{what}: {} creations, the runtime waited p50 {} µs, p99 {} µs, p99.9 {} µs, most {} µs",
+        "  {what}: {} creations, the runtime waited p50 {} µs, p99 {} µs, p99.9 {} µs, most {} µs",
         waits.len(),
         at(500),
         at(990),
@@ -176,13 +190,20 @@ async fn load(runtime: &NriRuntime) {
     }
     print("one for one of 1,000 containers", runtime.take_create_waits());
     let rate = f64::from(u32::try_from(CONTAINERS + CHURN).unwrap()) / began.elapsed().as_secs_f64();
-    println!("{rate:.0} creations a second were made of {CREATES_PER_SECOND} that were asked for");
+    println!("  {rate:.0} creations a second were made of {CREATES_PER_SECOND} that were asked for");
 }
 
 fn main() {
+    for (name, spec) in settings() {
+        println!("{name}:");
+        measure(spec);
+    }
+}
+
+fn measure(spec: ResourceManagersSpec) {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("nri.sock");
-    let (desk, stats, cancel) = (desk(), Arc::<NriStats>::default(), CancellationToken::new());
+    let (desk, stats, cancel) = (desk(spec), Arc::<NriStats>::default(), CancellationToken::new());
     let before = resident_mib();
     let plugin = start(&socket, &desk, &stats, &cancel);
     // As a pass does, which looks at everything that the desk knows.
@@ -201,7 +222,7 @@ fn main() {
     });
     let answered = stats.answered(NriMethod::CreateContainer, NriResult::Ok);
     assert_eq!(answered, u64::try_from(CONTAINERS + CHURN).unwrap(), "every creation was answered once");
-    println!("resident memory grew by {:.1} MiB, the runtime's double included", resident_mib() - before);
+    println!("  resident memory grew by {:.1} MiB, the runtime's double included", resident_mib() - before);
     cancel.cancel();
     plugin.join().unwrap();
     looker.join().unwrap();

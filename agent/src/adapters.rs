@@ -10,6 +10,7 @@ pub mod hold_file;
 pub mod host_fs;
 pub mod instance_lock;
 pub mod iptables;
+mod known_processes;
 pub mod kubelet_config;
 pub mod ledger;
 pub mod links;

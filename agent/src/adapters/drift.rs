@@ -30,9 +30,12 @@ pub struct KernelEvents {
 #[derive(Default)]
 struct State {
     wakers: BTreeMap<&'static str, Arc<Notify>>,
-    wanted: BTreeMap<&'static str, BTreeSet<Watch>>,
+    /// As they were told.
+    wanted: BTreeMap<&'static str, Vec<Watch>>,
     active: BTreeMap<Watch, WatchDescriptor>,
     failed: BTreeSet<Watch>,
+    /// True once the kernel has dropped a watch that may still be wanted.
+    dropped: bool,
     /// Paths of our own that are followed, each by a task.
     followed: BTreeMap<PathBuf, AbortHandle>,
 }
@@ -91,6 +94,7 @@ impl KernelEvents {
             for place in &places {
                 state.active.remove(place);
             }
+            state.dropped = true;
         }
         state.wake(|watch| places.contains(watch));
     }
@@ -116,53 +120,82 @@ impl DriftEvents for KernelEvents {
 
     fn watch(&self, subsystem: &'static str, watches: &[Watch]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.wanted.insert(subsystem, watches.iter().cloned().collect());
-        let Some(inotify) = &self.inotify else { return };
-        let all: BTreeSet<Watch> = state.wanted.values().flatten().cloned().collect();
-        let stale: Vec<Watch> = state.active.keys().filter(|watch| !all.contains(watch)).cloned().collect();
-        for watch in stale {
-            if let Some(descriptor) = state.active.remove(&watch)
-                && !state.active.values().any(|other| *other == descriptor)
-            {
-                let _ = inotify.clone().remove(descriptor);
-            }
+        let same = state.wanted.get(subsystem).is_some_and(|known| known == watches);
+        if !same {
+            state.wanted.insert(subsystem, watches.to_vec());
         }
-        state.failed.retain(|watch| all.contains(watch));
-        follow_mounted(&self.state, &mut state, &all);
+        let Some(inotify) = &self.inotify else { return };
+        // The rule: a pass wants what the one before wanted, a thousand files on a full node, and all are watched.
+        let missing: BTreeSet<Watch> = if same && state.is_whole() {
+            state.failed.clone()
+        } else {
+            let all: BTreeSet<Watch> = state.wanted.values().flatten().cloned().collect();
+            state.end_others(inotify, &all);
+            follow_mounted(&self.state, &mut state, &all);
+            all.into_iter().filter(|watch| !state.active.contains_key(watch)).collect()
+        };
         let mut begun = false;
-        for watch in all {
-            let (path, mask) = match &watch {
-                Watch::File(path) => (path, WatchMask::MODIFY | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF),
-                Watch::Directory(path) => (
-                    path,
-                    WatchMask::CREATE
-                        | WatchMask::DELETE
-                        | WatchMask::MOVED_FROM
-                        | WatchMask::MOVED_TO
-                        | WatchMask::DELETE_SELF
-                        | WatchMask::ONLYDIR,
-                ),
-                Watch::Netfilter | Watch::Interfaces | Watch::Hardware | Watch::Mounted(_) => continue,
-            };
-            if state.active.contains_key(&watch) {
-                continue;
-            }
-            match inotify.clone().add(self.on_host(path), mask | WatchMask::MASK_ADD) {
-                Ok(descriptor) => {
-                    state.failed.remove(&watch);
-                    state.active.insert(watch, descriptor);
-                    begun = true;
-                }
-                Err(error) if state.failed.insert(watch.clone()) => {
-                    debug!(subsystem, path = %path.display(), %error, "cannot watch; left to the resync");
-                }
-                Err(_) => {}
-            }
+        for watch in missing {
+            begun |= self.begin(&mut state, inotify, subsystem, watch);
         }
         // What changed between the look at the node and now was announced to nobody.
         if begun && let Some(waker) = state.wakers.get(subsystem) {
             waker.notify_one();
         }
+    }
+}
+
+impl KernelEvents {
+    /// Begins to watch a file or directory; false if it cannot be watched, or is no such thing.
+    fn begin(&self, state: &mut State, inotify: &Watches, subsystem: &'static str, watch: Watch) -> bool {
+        let (path, mask) = match &watch {
+            Watch::File(path) => (path, WatchMask::MODIFY | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF),
+            Watch::Directory(path) => (
+                path,
+                WatchMask::CREATE
+                    | WatchMask::DELETE
+                    | WatchMask::MOVED_FROM
+                    | WatchMask::MOVED_TO
+                    | WatchMask::DELETE_SELF
+                    | WatchMask::ONLYDIR,
+            ),
+            Watch::Netfilter | Watch::Interfaces | Watch::Hardware | Watch::Mounted(_) => return false,
+        };
+        match inotify.clone().add(self.on_host(path), mask | WatchMask::MASK_ADD) {
+            Ok(descriptor) => {
+                state.failed.remove(&watch);
+                state.active.insert(watch, descriptor);
+                true
+            }
+            Err(error) => {
+                if state.failed.insert(watch.clone()) {
+                    debug!(subsystem, path = %path.display(), %error, "cannot watch; left to the resync");
+                }
+                false
+            }
+        }
+    }
+}
+
+impl State {
+    /// True if everything that is wanted is watched or has failed to be, and can be tried again by itself.
+    fn is_whole(&self) -> bool {
+        let followed = self.followed.values().all(|task| !task.is_finished());
+        followed && !self.dropped && !self.failed.iter().any(|watch| matches!(watch, Watch::Mounted(_)))
+    }
+
+    /// Ends the watches that nobody wants any more.
+    fn end_others(&mut self, inotify: &Watches, wanted: &BTreeSet<Watch>) {
+        let stale: Vec<Watch> = self.active.keys().filter(|watch| !wanted.contains(watch)).cloned().collect();
+        for watch in stale {
+            if let Some(descriptor) = self.active.remove(&watch)
+                && !self.active.values().any(|other| *other == descriptor)
+            {
+                let _ = inotify.clone().remove(descriptor);
+            }
+        }
+        self.failed.retain(|watch| wanted.contains(watch));
+        self.dropped = false;
     }
 }
 

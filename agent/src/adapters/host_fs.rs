@@ -8,12 +8,13 @@
 
 mod walk;
 
-use std::fs::{self, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat, renameat};
 use nix::sys::stat::{Mode as Bits, fstatat};
@@ -148,13 +149,14 @@ impl HostFs {
     }
 
     fn entries(&self, directory: &Path) -> io::Result<Vec<Entry>> {
-        let directory = self.open(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let mut directory = Dir::from_fd(self.open(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
         let mut entries = Vec::new();
-        for entry in fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))? {
+        for entry in directory.iter() {
             let entry = entry?;
             // A name that is not UTF-8 belongs to no kernel object that a profile could name.
-            if let Ok(name) = entry.file_name().into_string() {
-                entries.push(Entry { name, is_directory: entry.file_type()?.is_dir() });
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if name != "." && name != ".." {
+                entries.push(Entry { name: name.to_owned(), is_directory: entry.file_type() == Some(Type::Directory) });
             }
         }
         entries.sort();

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use trimtab_domain::cgroup::parse_leaf;
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::workload::ContainerId;
 
+use super::known_processes::{KnownProcesses, process_ids};
 use crate::ports::HostFiles;
 use crate::ports::threads::{ThreadMasks, Threads};
 
@@ -20,13 +21,17 @@ const MAX_THREADS: usize = 4096;
 /// Threads below the host root's `/proc`.
 pub struct ProcThreads {
     files: Arc<dyn HostFiles>,
+    homes: Mutex<KnownProcesses<Home>>,
 }
+
+/// The containers that a process is in: none for one of the host, several for one of a container within a container.
+type Home = Box<[ContainerId]>;
 
 impl ProcThreads {
     /// Reads through these files.
     #[must_use]
     pub fn new(files: Arc<dyn HostFiles>) -> Self {
-        Self { files }
+        Self { files, homes: Mutex::default() }
     }
 
     /// The text of a file of a process; one that ends meanwhile, or is hidden, is as good as absent.
@@ -57,15 +62,13 @@ impl Threads for ProcThreads {
             return found;
         }
         let root = Path::new("/proc");
-        for entry in self.files.list(root).ok().flatten().unwrap_or_default() {
-            if !entry.name.bytes().all(|byte| byte.is_ascii_digit()) {
-                continue;
-            }
-            let process = root.join(&entry.name);
-            let Some(text) = self.text(&process.join("cgroup")) else { continue };
-            let home = containers.iter().find(|id| lives_in(&text, id));
-            if let Some(id) = home {
-                self.add_process(&process, found.entry((**id).clone()).or_default());
+        let mut homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
+        homes.refresh(process_ids(&*self.files), |pid| {
+            self.text(&root.join(pid.to_string()).join("cgroup")).map(|text| home(&text))
+        });
+        for (pid, home) in homes.iter().filter(|(_, home)| !home.is_empty()) {
+            if let Some(id) = containers.iter().find(|id| home.contains(id)) {
+                self.add_process(&root.join(pid.to_string()), found.entry((**id).clone()).or_default());
             }
         }
         found.retain(|_, masks| masks.threads > 0);
@@ -73,11 +76,15 @@ impl Threads for ProcThreads {
     }
 }
 
-/// True if one of the cgroups of a process is the container's or one inside it. Paths are relative to the cgroup
-/// namespace of the reader (cgroup_namespaces(7)), so only the container's own name in them counts.
-fn lives_in(cgroups: &str, id: &ContainerId) -> bool {
+/// The containers that a process is in, by its cgroups. Paths are relative to the cgroup namespace of the reader
+/// (cgroup_namespaces(7)), so only the names of containers in them count.
+fn home(cgroups: &str) -> Home {
     let paths = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    paths.flat_map(|path| path.split('/')).filter_map(parse_leaf).any(|leaf| leaf.id == *id)
+    let mut ids: Vec<ContainerId> =
+        paths.flat_map(|path| path.split('/')).filter_map(parse_leaf).map(|leaf| leaf.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into()
 }
 
 /// `Cpus_allowed_list` of `/proc/PID/task/TID/status`.
@@ -104,7 +111,7 @@ mod tests {
             ("no path", "0::\n".to_owned(), false),
         ];
         for (name, text, expected) in rows {
-            assert_eq!(lives_in(&text, &ContainerId(ID.into())), expected, "{name}");
+            assert_eq!(home(&text).contains(&ContainerId(ID.into())), expected, "{name}");
         }
     }
 

@@ -6,17 +6,48 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use trimtab_domain::cpuset::CpuSet;
+
 use super::{Bench, with_containerd};
 use crate::cluster::containerd::Release;
 use crate::cluster::pods::Pod;
-use crate::cluster::truth;
+use crate::cluster::truth::{self, Running};
 use crate::cluster::wait::timed;
 use crate::support::node::{Agent, http, metric};
 
 const CREATIONS: u32 = 50;
 const DRIFTS: usize = 4;
+const HAND_OVERS: u32 = 5;
 const PODS: u32 = 250;
-const IDLE: Duration = Duration::from_secs(60);
+/// Until what 250 starts have left to do is done.
+const REST: Duration = Duration::from_secs(15);
+/// Two resyncs.
+const IDLE: Duration = Duration::from_secs(125);
+/// Pods that a runtime without NRI starts.
+const RACES: u32 = 30;
+/// Every subsystem has something to hold.
+const EVERYTHING: &str = "\
+apiVersion: trimtab.dev/v1alpha1
+kind: NodeProfile
+metadata: {name: everything}
+spec:
+  sysctls:
+    values: {net.core.somaxconn: 16384, net.ipv4.ip_local_port_range: 1024 65000, net.ipv4.conf.*.rp_filter: 2}
+  kernel:
+    modules: {block: [dccp, sctp]}
+  cgroup: {driver: cgroupfs}
+  resourceManagers:
+    cpuManagerPolicy: static
+    reservedSystemCPUs: '0'
+    topologyManagerPolicy: restricted
+    memoryManagerPolicy: Static
+    reservedMemory: [{numaNode: 0, limits: {memory: 1Gi}}]
+    systemReserved: {memory: 924Mi}
+    evictionHard: {memory.available: 100Mi}
+  ipMasq:
+    nonMasqueradeCIDRs: [10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16]
+    enableIPv6: true
+";
 
 /// Median, 99th percentile and largest, in milliseconds.
 fn show(what: &str, mut times: Vec<Duration>) {
@@ -70,18 +101,31 @@ impl Bench {
     }
 }
 
-/// Seconds of CPU time and KiB of memory that the agent has used, and how much of it is its own.
-fn usage(agent: &Agent) -> (f64, String) {
+/// CPU time of all threads in nanoseconds; the counter of the metrics has ticks to round to.
+fn cpu_ns(agent: &Agent) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", agent.id())).unwrap().flatten();
+    let used = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    tasks.map(used).sum()
+}
+
+/// Resident memory, and how much of it is the agent's own and pages of files.
+fn memory(agent: &Agent) -> String {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
-    let memory = status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("RssAnon"));
-    let memory = memory.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
-    (metric("process_cpu_seconds_total").unwrap(), memory.join(", "))
+    let fields = ["VmRSS", "RssAnon", "RssFile", "VmHWM"].map(|field| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        let kib: f64 = line.trim_matches([':', ' ', '\t', 'k', 'B']).parse().unwrap();
+        format!("{field} {:.1} MiB", kib / 1024.0)
+    });
+    fields.join(", ")
 }
 
 #[test]
 #[ignore = "measures for some minutes; `make bench` runs it"]
-fn what_a_node_pays() {
-    with_containerd(Release::Trixie, "containerd::measure::what_a_node_pays", |mut bench| {
+fn what_a_creation_waits_for() {
+    with_containerd(Release::Trixie, "containerd::measure::what_a_creation_waits_for", |bench| {
         let (shared, pinned) = (Pod::burstable(1, 100), Pod::guaranteed(2, 1000));
         let (mut without, mut with) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
         for _ in 0..2 {
@@ -99,8 +143,6 @@ fn what_a_node_pays() {
         show("CreateContainer, shared, with the agent", shared_with);
         show("CreateContainer, exclusive, without the agent", pinned_without);
         show("CreateContainer, exclusive, with the agent", pinned_with);
-        healing_and_hand_over(&mut bench);
-        many_pods(&mut bench);
     });
 }
 
@@ -113,33 +155,126 @@ fn answers() {
     }
 }
 
-fn healing_and_hand_over(bench: &mut Bench) {
-    let agent = bench.agent();
-    bench.run(Pod::guaranteed(10, 1000));
-    for number in 11..16 {
-        bench.run(Pod::burstable(number, 100));
-    }
-    bench.settle("settled");
-    let ids: Vec<String> = bench.running.iter().map(|one| one.id.clone()).collect();
-    let times = ids.iter().flat_map(|id| (0..DRIFTS).map(|_| bench.drift(id)).collect::<Vec<_>>());
-    show("a set changed by hand until healed", times.collect());
-    assert_eq!(agent.terminate(), Some(0));
-    let (agent, window) = timed(|| bench.agent());
-    println!("measured: from the end of one agent until the runtime asks the next: {} ms", window.as_millis());
-    drop(agent);
+#[test]
+#[ignore = "measures for some minutes; `make bench` runs it"]
+fn how_fast_drift_is_healed_and_one_agent_follows_another() {
+    let name = "containerd::measure::how_fast_drift_is_healed_and_one_agent_follows_another";
+    with_containerd(Release::Trixie, name, |mut bench| {
+        let mut agent = bench.agent();
+        bench.run(Pod::guaranteed(10, 1000));
+        for number in 11..16 {
+            bench.run(Pod::burstable(number, 100));
+        }
+        bench.settle("settled");
+        let ids: Vec<String> = bench.running.iter().map(|one| one.id.clone()).collect();
+        let times = ids.iter().flat_map(|id| (0..DRIFTS).map(|_| bench.drift(id)).collect::<Vec<_>>());
+        show("a set changed by hand until healed", times.collect());
+        let mut windows = Vec::new();
+        for _ in 0..HAND_OVERS {
+            let begin = Instant::now();
+            assert_eq!(agent.terminate(), Some(0));
+            agent = bench.agent();
+            windows.push(begin.elapsed());
+        }
+        show("from the signal to one agent until the runtime asks the next", windows);
+    });
 }
 
-fn many_pods(bench: &mut Bench) {
-    let mut agent = bench.agent();
-    for number in 100..100 + PODS {
-        bench.run(Pod::burstable(number, 10));
+#[test]
+#[ignore = "measures for some minutes; `make bench` runs it"]
+fn what_many_pods_cost() {
+    with_containerd(Release::Trixie, "containerd::measure::what_many_pods_cost", |mut bench| {
+        bench.node.write_profile(EVERYTHING);
+        let mut agent = bench.agent();
+        bench.run(Pod::guaranteed(99, 1000));
+        for number in 100..100 + PODS - 1 {
+            bench.run(match number % 5 {
+                0 => Pod::best_effort(number),
+                1 => Pod::guaranteed(number, 10),
+                _ => Pod::burstable(number, 10),
+            });
+        }
+        bench.settle("settled");
+        agent.until("all pods are known", || metric("trimtab_pinning_pods").unwrap_or_default() >= f64::from(PODS));
+        thread::sleep(REST);
+        println!("measured: with {} pods: {}", bench.running.len(), memory(&agent));
+        let (before, begin) = (cpu_ns(&agent), Instant::now());
+        thread::sleep(IDLE);
+        let used = Duration::from_nanos(cpu_ns(&agent) - before);
+        let share = used.as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0;
+        println!(
+            "measured: CPU while idle with {} pods: {share:.3} % of a core; {}",
+            bench.running.len(),
+            memory(&agent)
+        );
+    });
+}
+
+#[test]
+#[ignore = "measures for some minutes; `make bench` runs it"]
+fn how_long_a_container_runs_unpinned_without_nri() {
+    let name = "containerd::measure::how_long_a_container_runs_unpinned_without_nri";
+    with_containerd(Release::Bookworm, name, |mut bench| {
+        let _agent = bench.node.start_ready();
+        let (mut made, mut ran) = (Vec::new(), Vec::new());
+        for number in 1..=RACES {
+            let race = bench.race(Pod::guaranteed(number, 1000));
+            made.push(race.since_made);
+            ran.push(race.ran);
+            bench.end();
+        }
+        show("without NRI, from the cgroup of a container until it is pinned", made);
+        show("without NRI, the container's own program ran unpinned", ran);
+        let longest = metric("trimtab_pinning_unpinned_seconds{phase=\"later\"}").unwrap();
+        println!("measured: without NRI, the agent's own count since creation: at most {:.1} ms", longest * 1000.0);
+    });
+}
+
+/// Who was first.
+struct Race {
+    /// From the cgroup of the container until it had its CPUs.
+    since_made: Duration,
+    /// How long the program of the container ran before; zero: it never ran unpinned.
+    ran: Duration,
+}
+
+impl Bench {
+    /// Starts a pod and watches whether its program or its CPUs come first.
+    fn race(&mut self, pod: Pod) -> Race {
+        let sandbox = self.kubelet.sandbox(&pod).unwrap();
+        let id = self.kubelet.create(&pod, &sandbox, "app", 0).unwrap();
+        let directory = self.node.pods.path().join("kubepods").join(format!("pod{}", pod.uid)).join(&id);
+        let watcher = thread::spawn(move || {
+            let everywhere = truth::online();
+            let (mut made, mut ran) = (None, None);
+            let begin = Instant::now();
+            while begin.elapsed() < super::LIMIT {
+                let cpus = fs::read_to_string(directory.join("cpuset.cpus")).unwrap_or_default();
+                let Ok(cpus) = CpuSet::parse(cpus.trim()) else { continue };
+                if cpus.is_empty() {
+                    continue;
+                }
+                let now = Instant::now();
+                let made = *made.get_or_insert(now);
+                if ran.is_none() && program_runs(&directory) {
+                    ran = Some(now);
+                }
+                if cpus != everywhere {
+                    let ran = ran.map(|since| now - since).unwrap_or_default();
+                    return Some(Race { since_made: now - made, ran });
+                }
+            }
+            None
+        });
+        self.kubelet.start(&id).unwrap();
+        self.running.push(Running { pod, sandbox, container: "app".into(), id, attempt: 0 });
+        watcher.join().unwrap().unwrap_or_else(|| panic!("never pinned\n{}", self.log()))
     }
-    bench.settle("settled");
-    agent.until("all pods are known", || metric("trimtab_pinning_pods").unwrap_or_default() >= f64::from(PODS));
-    println!("measured: with {} pods: {}", bench.running.len(), usage(&agent).1);
-    let (before, _) = usage(&agent);
-    thread::sleep(IDLE);
-    let (after, memory) = usage(&agent);
-    let share = (after - before) / IDLE.as_secs_f64() * 100.0;
-    println!("measured: CPU while idle with {} pods: {share:.3} % of a core; {memory}", bench.running.len());
+}
+
+/// True once the process of the container is no longer runc's, which prepares it.
+fn program_runs(directory: &std::path::Path) -> bool {
+    let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let names = processes.lines().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
+    names.into_iter().any(|name| !name.starts_with("runc"))
 }

@@ -1,6 +1,7 @@
 //! The adapter on a folder that stands for a host.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use std::fs;
 use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;
