@@ -76,10 +76,10 @@ pub fn verdict(rollout: &Rollout, position: u16, health: Health, since: u64, now
         begins = begins.saturating_add(step.soak);
     }
     // The first step cannot be stopped by nodes that have the change: there are none before it.
-    if begins > since {
-        if let Some(stopped) = stopped(rollout, health) {
-            return Verdict::Stopped(stopped);
-        }
+    if begins > since
+        && let Some(stopped) = stopped(rollout, health)
+    {
+        return Verdict::Stopped(stopped);
     }
     if now.max(since) >= begins { Verdict::Now } else { Verdict::NotBefore(begins) }
 }
