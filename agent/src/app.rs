@@ -1,7 +1,9 @@
 //! The composition root: the only room that knows every other.
 
 mod ask;
+mod command;
 mod daemon;
+mod follow;
 mod import;
 mod node;
 mod nri;
@@ -25,12 +27,22 @@ use crate::profile;
 pub fn execute(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(args) => daemon::run(&args),
-        Command::Plan(args) => once::plan(&args),
+        Command::Plan(args) if args.running => command::plan(&args),
+        Command::Plan(args) => once::plan(&args.plan),
         Command::Apply(args) => once::apply(&args),
-        Command::Rollback(args) => once::rollback(&args),
+        Command::Rollback(args) => match args.length {
+            Some(length) => command::roll_back(&args, length),
+            None => once::rollback(&args),
+        },
         Command::Status(args) => ask::status(&args),
         Command::Pods(args) => ask::pods(&args),
         Command::Topology(args) => ask::topology(&args),
+        Command::Explain(args) => ask::explain(&args),
+        Command::History(args) => ask::history(&args),
+        Command::Watch(args) => follow::watch(&args),
+        Command::Resync(args) => command::resync(&args),
+        Command::Pause(args) => command::pause(&args),
+        Command::Resume(args) => command::resume(&args),
         Command::Check(args) => check_profile(&args),
         Command::Import { from: ImportFrom::IpMasq(args) } => import::ip_masq(&args),
         Command::Completions { shell } => {

@@ -1,14 +1,18 @@
 //! The command line: what each command is for, and its exit code.
 
 pub mod check;
+pub mod explain;
+pub mod history;
 pub mod man;
 pub mod output;
 pub mod plan;
 pub mod pods;
 pub mod status;
 pub mod topology;
+pub mod watch;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -29,8 +33,12 @@ pub mod exit {
     pub const WOULD_CHANGE: u8 = 2;
     /// `check`: the profile is not valid; `plan`, `apply`: there is no valid profile.
     pub const INVALID_PROFILE: u8 = 3;
-    /// `status`, `pods`, `topology`: no agent answers on the socket.
+    /// Commands that ask the running agent: none answers on the socket.
     pub const NO_AGENT: u8 = 4;
+    /// `explain`: the agent knows nothing by that name.
+    pub const UNKNOWN: u8 = 5;
+    /// The agent answers, but this user may not do that.
+    pub const DENIED: u8 = 6;
     /// The command line is wrong (`EX_USAGE` of sysexits.h).
     pub const USAGE: u8 = 64;
 }
@@ -75,7 +83,8 @@ A first look, which changes nothing:
   trimtab plan --profile profile.yaml        what would change on this node?
 
 Exit codes: 0 done (plan: nothing would change) · 1 failed · 2 plan: something would change ·
-3 no valid profile · 4 no agent answers on the socket · 64 wrong command line";
+3 no valid profile · 4 no agent answers on the socket · 5 explain: nothing by that name · 6 not allowed ·
+64 wrong command line";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -88,7 +97,10 @@ pub enum Command {
     Run(RunArgs),
 
     /// Show what would change on this node: old -> new per object; changes nothing
-    Plan(PlanArgs),
+    ///
+    /// Looks at the node itself. With --running, the running agent is asked: it plans by its own eyes and its own profile, or
+    /// by the one of --candidate, without its taking effect.
+    Plan(PlanCommandArgs),
 
     /// Apply the profile once and exit; for a node without a running agent
     Apply(PlanArgs),
@@ -102,12 +114,34 @@ pub enum Command {
     /// Draw the machine: who holds which CPU, what is free, shared, reserved, offline; memory by NUMA node
     Topology(TopologyArgs),
 
+    /// Say who holds a CPU, what a pod or container has, or what became of a sysctl, and why
+    Explain(ExplainArgs),
+
+    /// Show what was changed on the node, by whom and why, the newest first
+    History(HistoryArgs),
+
+    /// Print a line whenever the state changes, until interrupted
+    Watch(WatchArgs),
+
+    /// Have the running agent make a pass now
+    Resync(ResyncArgs),
+
+    /// Let the running agent observe and report a subsystem, but not write, for a while
+    ///
+    /// The pause outlives a restart of the agent and ends by itself. A container runtime that creates containers is still
+    /// answered while `pinning` is paused, as they would else run on CPUs that others own.
+    Pause(PauseArgs),
+
+    /// End a pause
+    Resume(ResumeArgs),
+
     /// Validate a profile without touching the node
     Check(CheckArgs),
 
     /// Give back every value that was there before, unless somebody else has changed it since
     ///
-    /// Works on a node whose agent has been stopped; a running one would apply the profile again.
+    /// Works on a node whose agent has been stopped; a running one would apply the profile again. With --for, the running
+    /// agent gives one subsystem back and leaves it so for that long.
     Rollback(RollbackArgs),
 
     /// Turn the configuration of another program into a profile
@@ -140,6 +174,118 @@ pub struct PlanArgs {
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanCommandArgs {
+    /// The node and how to print
+    #[command(flatten)]
+    pub plan: PlanArgs,
+
+    /// Ask the running agent
+    #[arg(long)]
+    pub running: bool,
+
+    /// With --running: a profile that is not in force; what would it change?
+    #[arg(long, value_name = "FILE", requires = "running")]
+    pub candidate: Option<PathBuf>,
+
+    /// Unix socket of the agent
+    #[arg(long, value_name = "FILE", env = "TRIMTAB_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A CPU (`3`), a pod or container (by name, `namespace/pod`, `namespace/pod/container`, uid or id), a sysctl or another
+    /// object of the report
+    pub what: String,
+
+    /// How to ask and how to print
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Arguments of `history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// Only changes of these subsystems
+    #[arg(value_name = "SUBSYSTEM", value_parser = PossibleValuesParser::new(SUBSYSTEMS))]
+    pub subsystems: Vec<String>,
+
+    /// Only changes of objects whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub object: String,
+
+    /// Only changes of this last time, e.g. 10m or 2h
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub since: Option<Duration>,
+
+    /// How many changes at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+
+    /// How to ask and how to print
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Only these subsystems
+    #[arg(value_name = "SUBSYSTEM", value_parser = PossibleValuesParser::new(SUBSYSTEMS))]
+    pub subsystems: Vec<String>,
+
+    /// How to ask and how to print; `json` and `yaml` print one event after the other
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Arguments of `resync`.
+#[derive(Debug, Args)]
+pub struct ResyncArgs {
+    /// Subsystems to pass over [default: all]
+    #[arg(value_name = "SUBSYSTEM", value_parser = PossibleValuesParser::new(SUBSYSTEMS))]
+    pub subsystems: Vec<String>,
+
+    /// How to ask and how to print
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Arguments of `pause`.
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// The subsystem
+    #[arg(value_name = "SUBSYSTEM", value_parser = PossibleValuesParser::new(SUBSYSTEMS))]
+    pub subsystem: String,
+
+    /// How long, 1s to 24h; then it is held again
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub length: Duration,
+
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+
+    /// How to ask and how to print
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// Arguments of `resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// The subsystem
+    #[arg(value_name = "SUBSYSTEM", value_parser = PossibleValuesParser::new(SUBSYSTEMS))]
+    pub subsystem: String,
+
+    /// How to ask and how to print
+    #[command(flatten)]
+    pub client: ClientArgs,
 }
 
 /// Arguments of the commands that ask a running agent.
@@ -228,8 +374,20 @@ pub struct RollbackArgs {
     pub node: NodeArgs,
 
     /// Show what would be given back; changes nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "length")]
     pub dry_run: bool,
+
+    /// Have the running agent give one subsystem back, and leave it so for this long, 1s to 24h
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration, requires = "subsystems")]
+    pub length: Option<Duration>,
+
+    /// With --for: why, for the history
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+
+    /// With --for: Unix socket of the agent
+    #[arg(long, value_name = "FILE", env = "TRIMTAB_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
 
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]

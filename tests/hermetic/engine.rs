@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use trimtab::reconcile::Class;
 use trimtab::reconcile::board::Board;
 use trimtab::reconcile::engine::{Context, SpecInForce, held};
-use trimtab::reconcile::hold::NoBook;
+use trimtab::reconcile::history::History;
+use trimtab::reconcile::hold::{HoldBook, NoBook};
 use trimtab::reconcile::orders::Switchboard;
 use trimtab::reconcile::report::{NodeReport, ProfileReport, State, SubsystemReport};
 use trimtab_domain::spec::NodeSpec;
@@ -18,60 +19,67 @@ use crate::support::toy::{HandEvents, Toy, ToyNode};
 
 const LIMIT: Duration = Duration::from_secs(3600);
 
-struct Bench {
-    node: Arc<ToyNode>,
-    events: Arc<HandEvents>,
+pub(crate) struct Bench {
+    pub(crate) node: Arc<ToyNode>,
+    pub(crate) events: Arc<HandEvents>,
     spec: watch::Sender<Option<SpecInForce>>,
     board: Arc<Board>,
     reports: watch::Receiver<Arc<NodeReport>>,
-    cancel: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+    pub(crate) switchboard: Arc<Switchboard>,
+    pub(crate) history: Arc<History>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) task: tokio::task::JoinHandle<()>,
 }
 
 impl Bench {
-    fn start(node: ToyNode) -> Self {
+    pub(crate) fn start(node: ToyNode) -> Self {
+        Self::start_with(node, Arc::new(NoBook))
+    }
+
+    pub(crate) fn start_with(node: ToyNode, holds: Arc<dyn HoldBook>) -> Self {
         let node = Arc::new(node);
         let events = Arc::new(HandEvents::default());
         let (spec, follow) = watch::channel(None);
         let board = Arc::new(Board::new("node".into(), &["toy"]));
         let cancel = CancellationToken::new();
+        let (switchboard, history) = (Arc::new(Switchboard::new(&["toy"])), Arc::<History>::default());
         let context = Context {
             spec: follow,
             board: Arc::clone(&board),
             drift: Arc::clone(&events) as Arc<_>,
             resync: Duration::from_secs(60),
             cancel: cancel.clone(),
-            switchboard: Arc::new(Switchboard::new(&["toy"])),
-            holds: Arc::new(NoBook),
-            history: Arc::default(),
+            switchboard: Arc::clone(&switchboard),
+            holds,
+            history: Arc::clone(&history),
         };
         let task = tokio::spawn(held(Toy(Arc::clone(&node))).run(context));
         let reports = board.subscribe();
-        Self { node, events, spec, board, reports, cancel, task }
+        Self { node, events, spec, board, reports, switchboard, history, cancel, task }
     }
 
-    fn wish(&self, generation: u64, values: &[(&str, &str)]) {
+    pub(crate) fn wish(&self, generation: u64, values: &[(&str, &str)]) {
         let mut spec = NodeSpec::default();
         spec.sysctls.values = values.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
         self.board.publish_profile(ProfileReport { generation, valid: true, ..ProfileReport::default() });
         self.spec.send_replace(Some(SpecInForce { generation, spec: Arc::new(spec) }));
     }
 
-    async fn until(&mut self, what: &str, holds: impl Fn(&SubsystemReport) -> bool) -> SubsystemReport {
+    pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&SubsystemReport) -> bool) -> SubsystemReport {
         let wait = self.reports.wait_for(|node| holds(&node.subsystems[0]));
         let node = timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("never: {what}")).unwrap();
         SubsystemReport::clone(&node.subsystems[0])
     }
 
-    fn value(&self, key: &str) -> Option<String> {
+    pub(crate) fn value(&self, key: &str) -> Option<String> {
         self.node.values.lock().unwrap().get(key).cloned()
     }
 
-    fn set(&self, key: &str, value: &str) {
+    pub(crate) fn set(&self, key: &str, value: &str) {
         self.node.values.lock().unwrap().insert(key.into(), value.into());
     }
 
-    fn writes(&self) -> usize {
+    pub(crate) fn writes(&self) -> usize {
         self.node.writes.lock().unwrap().len()
     }
 }

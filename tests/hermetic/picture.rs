@@ -12,7 +12,7 @@ use crate::support::machines::{HOSTILE, LARGE, SMALL, Shape, busy};
 use crate::support::server::{Setup, TestServer, two_pods, within};
 
 /// Compares with a file of `tests/golden`.
-fn golden(name: &str, text: &str) {
+pub(crate) fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name);
     if std::env::var_os("TRIMTAB_BLESS").is_some() {
         std::fs::write(&path, text).unwrap();

@@ -290,3 +290,68 @@ fn wrong_command_lines_and_profiles_have_their_exit_codes() {
         assert!(String::from_utf8_lossy(&status.stderr).contains("cannot reach the agent at /nowhere"));
     });
 }
+
+/// Asks the running agent; the exit code and what was printed.
+fn ask(node: &Node, arguments: &[&str]) -> (Option<i32>, String) {
+    let socket = node.path("socket");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trimtab"));
+    let output = command.args(arguments).arg("--socket").arg(socket).output().unwrap();
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    (output.status.code(), text.concat())
+}
+
+#[test]
+fn the_history_names_a_drift_and_its_healing_and_outlives_a_restart() {
+    on_a_node(|node| {
+        let mut agent = node.start_ready();
+        fs::write(SOMAXCONN, "7").unwrap();
+        agent.until("healed", || read(SOMAXCONN) == "16384");
+        let healed = |text: &str| {
+            let data: serde_json::Value = serde_json::from_str(text).unwrap();
+            let changes = data["changes"].as_array().unwrap().clone();
+            changes.into_iter().find(|change| change["kind"] == "healed" && change["object"] == "net.core.somaxconn")
+        };
+        let query = ["history", "sysctl", "--object", "somaxconn", "-o", "json"];
+        agent.until("it is in the history", || healed(&ask(&node, &query).1).is_some());
+        let change = healed(&ask(&node, &query).1).unwrap();
+        assert_eq!((change["oldValue"].as_str(), change["newValue"].as_str()), (Some("7"), Some("16384")), "{change}");
+        assert_eq!(change["actor"], "trimtab");
+        let (code, text) = ask(&node, &["explain", "net.core.somaxconn"]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("it is as ordered") && text.contains("7 -> 16384"), "{text}");
+        let (code, text) = ask(&node, &["explain", "no.such.thing"]);
+        assert_eq!(code, Some(5), "{text}");
+        assert_eq!(agent.terminate(), Some(0));
+        let agent = node.start_ready();
+        assert_eq!(healed(&ask(&node, &query).1), Some(change), "{}", agent.log());
+    });
+}
+
+#[test]
+fn a_pause_holds_back_healing_until_it_ends() {
+    on_a_node(|node| {
+        let mut agent = node.start_ready();
+        let (code, text) = ask(&node, &["pause", "sysctl", "--for", "1h", "--reason", "a test"]);
+        assert_eq!(code, Some(0), "{text}");
+        fs::write(SOMAXCONN, "9").unwrap();
+        let withheld = || ask(&node, &["status"]).1.contains("withheld net.core.somaxconn: 9 -> 16384");
+        agent.until("the drift is seen", withheld);
+        assert_eq!(read(SOMAXCONN), "9", "and left");
+        agent.kill();
+        let mut agent = node.start_ready();
+        agent.until("the pause outlives a restart", withheld);
+        assert_eq!(read(SOMAXCONN), "9");
+        let (code, text) = ask(&node, &["plan", "--running"]);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains("net.core.somaxconn: 9 -> 16384"), "{text}");
+        let (code, text) = ask(&node, &["pause", "sysctl", "--for", "1s"]);
+        assert_eq!(code, Some(0), "{text}");
+        agent.until("healed after the deadline", || read(SOMAXCONN) == "16384");
+        let (code, text) = ask(&node, &["rollback", "sysctl", "--for", "1h"]);
+        assert_eq!(code, Some(0), "{text}");
+        assert_ne!(read(SOMAXCONN), "16384", "given back");
+        let (code, text) = ask(&node, &["resume", "sysctl"]);
+        assert_eq!(code, Some(0), "{text}");
+        agent.until("held again", || read(SOMAXCONN) == "16384");
+    });
+}

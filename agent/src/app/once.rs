@@ -89,7 +89,7 @@ async fn settle(subsystems: &[Box<dyn Held>], spec: &NodeSpec) -> anyhow::Result
     Ok(plans)
 }
 
-fn print(output: Output, plans: &Vec<SubsystemPlan>, tense: Tense) -> anyhow::Result<u8> {
+pub(super) fn print(output: Output, plans: &Vec<SubsystemPlan>, tense: Tense) -> anyhow::Result<u8> {
     output::print(output, plans, |plans| plan::render(plans, tense))?;
     let failed = plans.iter().any(|plan| plan.error.is_some());
     let changes = plans.iter().any(|plan| !plan.steps.is_empty());

@@ -5,8 +5,10 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use trimtab_domain::plan::{Finding, Refusal};
+use trimtab_proto::node::v1alpha1 as wire;
 
 use super::output::printable;
+use super::status::word;
 use crate::reconcile::pass::{Outcome, Preview};
 
 /// One subsystem's part of a plan, or of what was done.
@@ -14,7 +16,7 @@ use crate::reconcile::pass::{Outcome, Preview};
 #[serde(rename_all = "camelCase")]
 pub struct SubsystemPlan {
     /// Its name.
-    pub subsystem: &'static str,
+    pub subsystem: String,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
     /// Wishes that are not granted.
@@ -46,7 +48,7 @@ pub struct PlannedRefusal {
     /// What was asked for.
     pub wish: String,
     /// One of a closed set of causes.
-    pub cause: &'static str,
+    pub cause: String,
     /// Facts and remedy.
     pub detail: String,
 }
@@ -56,9 +58,9 @@ pub struct PlannedRefusal {
 #[serde(rename_all = "camelCase")]
 pub struct PlannedFinding {
     /// `info`, `warning` or `error`.
-    pub severity: &'static str,
+    pub severity: String,
     /// Kind of finding.
-    pub code: &'static str,
+    pub code: String,
     /// The object.
     pub object: String,
     /// The facts.
@@ -74,7 +76,7 @@ impl SubsystemPlan {
     pub fn planned(subsystem: &'static str, preview: Preview) -> Self {
         let steps = preview.steps.into_iter().map(|step| PlannedStep { step, error: None }).collect();
         Self {
-            subsystem,
+            subsystem: subsystem.to_owned(),
             steps,
             refusals: preview.refusals.into_iter().map(PlannedRefusal::from).collect(),
             findings: preview.findings.into_iter().map(PlannedFinding::from).collect(),
@@ -88,7 +90,7 @@ impl SubsystemPlan {
         let error = outcome.error();
         let steps = outcome.steps.into_iter().map(|step| PlannedStep { step: step.step, error: step.error }).collect();
         Self {
-            subsystem,
+            subsystem: subsystem.to_owned(),
             steps,
             refusals: outcome.refusals.into_iter().map(PlannedRefusal::from).collect(),
             findings: outcome.findings.into_iter().map(PlannedFinding::from).collect(),
@@ -99,21 +101,58 @@ impl SubsystemPlan {
     /// From a node that could not be read.
     #[must_use]
     pub fn failed(subsystem: &'static str, error: String) -> Self {
-        Self { subsystem, steps: Vec::new(), refusals: Vec::new(), findings: Vec::new(), error: Some(error) }
+        Self {
+            subsystem: subsystem.to_owned(),
+            steps: Vec::new(),
+            refusals: Vec::new(),
+            findings: Vec::new(),
+            error: Some(error),
+        }
+    }
+}
+
+impl From<wire::SubsystemPlan> for SubsystemPlan {
+    fn from(plan: wire::SubsystemPlan) -> Self {
+        let refusal = |refusal: wire::Refusal| PlannedRefusal {
+            cause: word(refusal.cause().as_str_name(), "CAUSE_"),
+            object: refusal.object,
+            wish: refusal.wish,
+            detail: refusal.detail,
+        };
+        let finding = |finding: wire::Finding| PlannedFinding {
+            severity: word(finding.severity().as_str_name(), "SEVERITY_"),
+            code: finding.code,
+            object: finding.object,
+            message: finding.message,
+            remedy: finding.remedy,
+        };
+        let steps = plan.steps.into_iter().map(|step| PlannedStep { step: step.step, error: step.error });
+        Self {
+            subsystem: plan.subsystem,
+            steps: steps.collect(),
+            refusals: plan.refusals.into_iter().map(refusal).collect(),
+            findings: plan.findings.into_iter().map(finding).collect(),
+            error: plan.error,
+        }
     }
 }
 
 impl From<Refusal> for PlannedRefusal {
     fn from(refusal: Refusal) -> Self {
-        Self { object: refusal.object, wish: refusal.wish, cause: refusal.cause.as_str(), detail: refusal.detail }
+        Self {
+            object: refusal.object,
+            wish: refusal.wish,
+            cause: refusal.cause.as_str().to_owned(),
+            detail: refusal.detail,
+        }
     }
 }
 
 impl From<Finding> for PlannedFinding {
     fn from(finding: Finding) -> Self {
         Self {
-            severity: finding.severity.as_str(),
-            code: finding.code,
+            severity: finding.severity.as_str().to_owned(),
+            code: finding.code.to_owned(),
             object: finding.object,
             message: finding.message,
             remedy: finding.remedy,

@@ -52,7 +52,7 @@ pub struct Profile {
 pub struct Subsystem {
     /// Its name.
     pub name: String,
-    /// `pending`, `converged`, `failing` or `fighting`.
+    /// `pending`, `converged`, `failing`, `fighting` or `paused`.
     pub state: String,
     /// Generation of the profile of the last pass.
     pub generation: u64,
@@ -94,6 +94,30 @@ pub struct Subsystem {
     pub steps_done: u64,
     /// Steps that failed.
     pub steps_failed: u64,
+    /// The pause in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// What would be changed if there were no pause.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub withheld: Vec<String>,
+}
+
+/// A pause.
+#[derive(Debug, Serialize)]
+pub struct Pause {
+    /// When it ends, RFC 3339.
+    pub until: String,
+    /// Who asked for it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<wire::Hold> for Pause {
+    fn from(hold: wire::Hold) -> Self {
+        let until = hold.until.map(|time| time.to_string()).unwrap_or_default();
+        Self { until, by: hold.by, reason: hold.reason }
+    }
 }
 
 /// One step.
@@ -213,6 +237,8 @@ impl From<wire::Subsystem> for Subsystem {
             failed_passes: totals.failed_passes,
             steps_done: totals.steps_done,
             steps_failed: totals.steps_failed,
+            pause: subsystem.pause.map(Pause::from),
+            withheld: subsystem.withheld,
         }
     }
 }
@@ -260,7 +286,7 @@ impl From<wire::Object> for Object {
 }
 
 /// `STATE_CONVERGED` becomes `converged`.
-fn word(name: &str, prefix: &str) -> String {
+pub(super) fn word(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase().replace('_', "-")
 }
 
@@ -334,6 +360,14 @@ fn render_concerns(text: &mut String, status: &Status) {
         if let Some(error) = &subsystem.last_error {
             let _ = writeln!(text, "{BAD}failing{BAD:#} {name}: {}", printable(error));
         }
+        if let Some(pause) = &subsystem.pause {
+            let (until, by) = (printable(&pause.until), printable(&pause.by));
+            let why = if pause.reason.is_empty() { String::new() } else { format!(": {}", printable(&pause.reason)) };
+            let _ = writeln!(text, "{DOUBT}paused{DOUBT:#} {name} until {until} by {by}{why}");
+            for step in &subsystem.withheld {
+                let _ = writeln!(text, "  withheld {}", printable(step));
+            }
+        }
         for fight in &subsystem.fights {
             let writer = fight.likely_writer.as_deref().unwrap_or("an unknown program");
             let (object, writer) = (printable(&fight.object), printable(writer));
@@ -362,7 +396,7 @@ fn render_finding(text: &mut String, owner: &str, finding: &Finding) {
 }
 
 /// How long ago an RFC 3339 time was; the text itself if it cannot be read.
-fn ago(time: &str) -> String {
+pub(super) fn ago(time: &str) -> String {
     let Ok(then) = humantime::parse_rfc3339_weak(time) else { return printable(time) };
     let past = SystemTime::now().duration_since(then).unwrap_or_default();
     if past < Duration::from_secs(1) {

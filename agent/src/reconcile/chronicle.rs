@@ -6,7 +6,7 @@ use trimtab_domain::plan::Refusal;
 
 use super::history::{Change, ChangeKind};
 use super::pass::{MadeStep, Outcome};
-use super::report::{Fight, SubsystemReport, Trigger};
+use super::report::{Fight, State, SubsystemReport, Trigger};
 
 /// What is known of the pass besides its outcome.
 pub(super) struct Pass<'a> {
@@ -43,7 +43,10 @@ pub(super) fn changes(before: &SubsystemReport, outcome: &Outcome, pass: &Pass<'
         reason: format!("was {}", refusal.cause.as_str()),
         ..Change::new(name, ChangeKind::RefusalEnded, &refusal.object)
     });
-    let withheld = outcome.withheld.iter().filter(|step| step.repair && !before.withheld.contains(&step.text));
+    // What a new profile asks for and a pause withholds was never in force: nobody has changed it.
+    let was_held = before.generation == pass.generation && before.state != State::Pending;
+    let withheld = outcome.withheld.iter().filter(|_| was_held);
+    let withheld = withheld.filter(|step| step.repair && !before.withheld.contains(&step.text));
     let withheld = withheld.filter_map(|step| {
         let (object, (found, held)) = (step.object.as_deref()?, values(step));
         Some(Change {

@@ -41,6 +41,8 @@ pub(crate) struct Setup {
     pub(crate) report: NodeReport,
     pub(crate) view: NodeView,
     pub(crate) kubelet: Option<Arc<dyn KubeletPodResources>>,
+    /// With an engine behind it only if the test starts one.
+    pub(crate) switchboard: Arc<Switchboard>,
 }
 
 impl Setup {
@@ -50,7 +52,8 @@ impl Setup {
         let mut config = ServeConfig::new(dir.path().join("run/trimtab.sock"));
         config.rate_limit = None;
         let options = MetricsOptions::default();
-        Self { dir, config, options, report: ready_report(), view: two_pods(), kubelet: None }
+        let switchboard = Arc::new(Switchboard::new(&SUBSYSTEMS));
+        Self { dir, config, options, report: ready_report(), view: two_pods(), kubelet: None, switchboard }
     }
 
     pub(crate) async fn try_start(self) -> Result<TestServer, ServeError> {
@@ -58,7 +61,7 @@ impl Setup {
         let (view, view_seen) = watch::channel(Arc::new(self.view));
         let metrics = Arc::new(Metrics::with("1.2.3", &SUBSYSTEMS, self.options));
         let stop = CancellationToken::new();
-        let (history, switchboard) = (Arc::<History>::default(), Arc::new(Switchboard::new(&SUBSYSTEMS)));
+        let (history, switchboard) = (Arc::<History>::default(), self.switchboard);
         let state = ServeState {
             report: report_seen,
             view: view_seen,

@@ -2,6 +2,7 @@
 
 mod candidates;
 mod change;
+pub(super) mod explained;
 mod held;
 mod pinner;
 mod placing;
@@ -30,6 +31,7 @@ use super::desk::tally::Decided;
 use super::facts::{CPUS, Observed};
 use super::placement_record::Holding;
 use super::{desk, facts};
+use crate::reconcile::node_view::Explained;
 use crate::reconcile::node_view::PinnerKind;
 
 /// What the pods should have.
@@ -49,6 +51,10 @@ pub(super) struct Decision {
     pub(super) observe_only: Option<String>,
     /// Who else pins, by kind.
     pub(super) foreign_pinners: BTreeSet<PinnerKind>,
+    /// Why containers that may be entitled to something have what they have, by path of their cgroup.
+    pub(super) explanations: BTreeMap<String, Explained>,
+    /// The policies in force; empty: nobody decides.
+    pub(super) policies: String,
     /// Wishes not granted.
     pub(super) refusals: Vec<Refusal>,
     /// What a person should know.
@@ -122,6 +128,7 @@ pub(super) fn decide(spec: Option<&ResourceManagersSpec>, observed: &Observed) -
     decision.refusals.extend(observed.desk.held.iter().map(refuse_held));
     // Those of the profile: whether somebody else pins a half of it is no change of settings.
     decision.settings = profile.map(settings::record);
+    decision.policies = explained::policies(&spec);
     Placing::new(&spec, observed, managers, decision).place()
 }
 

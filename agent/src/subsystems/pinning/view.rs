@@ -4,17 +4,20 @@ mod machine;
 
 use std::collections::BTreeSet;
 
+use std::collections::BTreeMap;
+
 use trimtab_domain::cgroup::tree::{ContainerCgroup, PodCgroup};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::memory::MemoryTable;
 use trimtab_domain::placement::ResourceManagers;
-use trimtab_domain::workload::{PodUid, QosClass, ResourceName};
+use trimtab_domain::workload::{ContainerId, PodUid, QosClass, ResourceName};
 
-use super::decide::{self, Decision, Rule};
+use super::decide::{self, Decision, Rule, explained};
 use super::facts::{self, CPUS, MEMS, Observed};
 use super::placement_record::Holding;
 use super::readback;
-use crate::reconcile::node_view::{ContainerView, MemoryBlock, NodeView, PodView};
+use super::writers::Via;
+use crate::reconcile::node_view::{ContainerView, Explained, MemoryBlock, NodeView, PodView};
 use crate::reconcile::report::ObjectReport;
 
 /// What containers hold, by cgroup: by the decision, or by the kubelet's own record.
@@ -107,7 +110,7 @@ pub(super) fn view(decision: &Decision, observed: &Observed) -> NodeView {
         foreign_pinners: decision.foreign_pinners.clone(),
         held_pods: observed.desk.held.iter().map(|held| &held.uid).collect::<BTreeSet<_>>().len(),
         late_pins: observed.late,
-        explanations: std::collections::BTreeMap::new(),
+        explanations: explanations(&holdings),
     }
 }
 
@@ -137,6 +140,24 @@ fn pod_view(pod: &PodCgroup, holdings: &Holdings<'_>) -> PodView {
         qos: pod.qos,
         containers,
     }
+}
+
+/// Why containers have what they have; nothing where somebody else decides.
+fn explanations(holdings: &Holdings<'_>) -> BTreeMap<ContainerId, Explained> {
+    let (decision, observed) = (holdings.decision, holdings.observed);
+    let Some(tree) = observed.tree.as_ref().filter(|_| decision.managers.is_some()) else { return BTreeMap::new() };
+    let containers = tree.pods.iter().flat_map(|pod| observed.containers(pod).map(move |container| (pod, container)));
+    let story = |(pod, container): (&PodCgroup, &ContainerCgroup)| {
+        let known = decision.explanations.get(&container.cpuset.path).cloned();
+        let writer = match observed.writers.for_container(tree, container) {
+            Via::Runtime(_) => "the container runtime (CRI)".to_owned(),
+            Via::Unit(unit) => format!("systemd (property of {unit}) and the cgroup's files"),
+            Via::File => "the cgroup's files".to_owned(),
+        };
+        let told = known.unwrap_or_else(|| explained::sharing(pod.qos));
+        (container.id.clone(), Explained { policy: decision.policies.clone(), writer, ..told })
+    };
+    containers.map(story).collect()
 }
 
 fn allocatable_cpus(managers: Option<&ResourceManagers>, holdings: &Holdings<'_>) -> Vec<u32> {

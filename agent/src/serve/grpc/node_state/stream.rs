@@ -81,6 +81,8 @@ pub(super) struct WatchBody {
     interest: Interest,
     /// Version that the reader will know once it has read what was handed over; `None`: nothing of this run.
     seen: Option<u64>,
+    /// Id of the newest change that was noted then.
+    newest_change: u64,
     resume: u64,
     heartbeat: Pin<Box<Sleep>>,
 }
@@ -94,14 +96,13 @@ impl WatchBody {
     ) -> Self {
         let heartbeat = Box::pin(tokio::time::sleep(shared.limits.heartbeat));
         let pictures = Some(WatchStream::new(pictures));
-        Self { shared, pictures, id, slot, interest, seen: None, resume, heartbeat }
+        Self { shared, pictures, id, slot, interest, seen: None, newest_change: 0, resume, heartbeat }
     }
 
     /// Puts a message of these fields into the slot and hands over its first piece.
-    fn tell(&mut self, version: u64, kind: Kind, fields: Vec<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn tell(&mut self, kind: Kind, fields: Vec<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.heartbeat.as_mut().reset(Instant::now() + self.shared.limits.heartbeat);
-        self.seen = Some(version);
-        let head = head(version, self.shared.history.newest(), kind);
+        let head = head(self.seen.unwrap_or(self.resume), self.newest_change, kind);
         let length = head.len() + fields.iter().map(Bytes::len).sum::<usize>();
         debug_assert!(u32::try_from(length).is_ok(), "the state of one node is far below 4 GiB");
         let mut first = BytesMut::with_capacity(5 + head.len());
@@ -157,18 +158,18 @@ impl Body for WatchBody {
             let fields = picture.changed_since(known, &self.interest);
             let kind = match known {
                 None => Kind::Complete,
-                Some(_) if fields.is_empty() => Kind::Bookmark,
+                Some(known) if fields.is_empty() && !picture.noted_since(known) => Kind::Bookmark,
                 Some(_) => Kind::Changes,
             };
+            let is_first = self.seen.replace(picture.version).is_none();
+            self.newest_change = picture.newest_change;
             // Who resumes at the newest version is told so at once.
-            if self.seen.is_none() || kind == Kind::Changes {
-                return self.tell(picture.version, kind, fields);
+            if is_first || kind == Kind::Changes {
+                return self.tell(kind, fields);
             }
-            self.seen = Some(picture.version);
         }
         if self.heartbeat.as_mut().poll(cx).is_ready() {
-            let version = self.seen.unwrap_or(self.resume);
-            return self.tell(version, Kind::Bookmark, Vec::new());
+            return self.tell(Kind::Bookmark, Vec::new());
         }
         Poll::Pending
     }

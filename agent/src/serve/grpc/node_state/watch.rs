@@ -61,6 +61,10 @@ pub(super) struct Picture {
     pub(super) version: u64,
     /// Versions below are of another run.
     first: u64,
+    /// Id of the newest change in the history.
+    pub(super) newest_change: u64,
+    /// Version at which that was noted.
+    noted: u64,
     node: Arc<Part<Arc<NodeReport>>>,
     subsystems: Vec<Arc<Part<Arc<SubsystemReport>>>>,
     placements: Arc<Part<Arc<NodeView>>>,
@@ -119,12 +123,14 @@ impl Interest {
 }
 
 impl Picture {
-    fn first(report: &Arc<NodeReport>, view: &Arc<NodeView>) -> Self {
+    fn first(report: &Arc<NodeReport>, view: &Arc<NodeView>, newest_change: u64) -> Self {
         let started = report.started.max(UNIX_EPOCH).duration_since(UNIX_EPOCH).unwrap_or_default();
         let first = started.as_secs().max(1) << COUNT_BITS;
         Self {
             version: first,
             first,
+            newest_change,
+            noted: first,
             node: Part::new(first, Arc::clone(report)),
             subsystems: report.subsystems.iter().map(|of| Part::new(first, Arc::clone(of))).collect(),
             placements: Part::new(first, Arc::clone(view)),
@@ -132,8 +138,9 @@ impl Picture {
     }
 
     /// The state after a change; `None` if nothing has changed that a watcher is told of.
-    fn next(&self, report: &Arc<NodeReport>, view: &Arc<NodeView>) -> Option<Self> {
+    fn next(&self, report: &Arc<NodeReport>, view: &Arc<NodeView>, newest_change: u64) -> Option<Self> {
         let version = self.version + 1;
+        let noted = if newest_change == self.newest_change { self.noted } else { version };
         let node = if report::to_node(&self.node.of) == report::to_node(report) {
             Arc::clone(&self.node)
         } else {
@@ -147,8 +154,9 @@ impl Picture {
         } else {
             Part::new(version, Arc::clone(view))
         };
-        let next = Self { version, first: self.first, node, subsystems: subsystems.collect(), placements };
-        let changed = [next.node.since, next.placements.since].contains(&version)
+        let (first, subsystems) = (self.first, subsystems.collect());
+        let next = Self { version, first, newest_change, noted, node, subsystems, placements };
+        let changed = [noted, next.node.since, next.placements.since].contains(&version)
             || next.subsystems.iter().any(|part| part.since == version);
         changed.then_some(next)
     }
@@ -156,6 +164,11 @@ impl Picture {
     /// True if what a reader knows is a state of this run.
     pub(super) fn knows(&self, version: u64) -> bool {
         (self.first..=self.version).contains(&version)
+    }
+
+    /// True if something was noted in the history since that version.
+    pub(super) fn noted_since(&self, seen: u64) -> bool {
+        self.noted > seen
     }
 
     /// The fields that have changed since that version; all of them for `None`.
@@ -188,7 +201,7 @@ pub(super) struct Shared {
     /// `None` after the end.
     pictures: Mutex<Option<watch::Sender<Arc<Picture>>>>,
     slots: Mutex<Slots>,
-    pub(super) history: Arc<History>,
+    history: Arc<History>,
 }
 
 #[derive(Debug, Default)]
@@ -216,7 +229,7 @@ impl Watchers {
         view: &watch::Receiver<Arc<NodeView>>,
         history: Arc<History>,
     ) -> Self {
-        let first = Picture::first(&report.borrow(), &view.borrow());
+        let first = Picture::first(&report.borrow(), &view.borrow(), history.newest());
         let pictures = Mutex::new(Some(watch::Sender::new(Arc::new(first))));
         Self { shared: Arc::new(Shared { limits, pictures, slots: Mutex::default(), history }) }
     }
@@ -263,6 +276,7 @@ impl Watchers {
         mut view: watch::Receiver<Arc<NodeView>>,
         stop: CancellationToken,
     ) {
+        let mut noted = self.shared.history.subscribe();
         let mut sweep = tokio::time::interval(self.shared.limits.patience / 4);
         loop {
             tokio::select! {
@@ -270,12 +284,15 @@ impl Watchers {
                 () = stop.cancelled() => break,
                 changed = report.changed() => if changed.is_err() { break },
                 changed = view.changed() => if changed.is_err() { break },
+                changed = noted.changed() => if changed.is_err() { break },
                 _ = sweep.tick() => {
                     self.send_slow_away();
                     continue;
                 }
             }
-            self.publish(&report.borrow_and_update().clone(), &view.borrow_and_update().clone());
+            let (report, view) = (report.borrow_and_update().clone(), view.borrow_and_update().clone());
+            let newest = *noted.borrow_and_update();
+            self.publish(&report, &view, newest);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(self.shared.limits.gap) => {}
@@ -285,9 +302,9 @@ impl Watchers {
         *self.pictures() = None;
     }
 
-    fn publish(&self, report: &Arc<NodeReport>, view: &Arc<NodeView>) {
+    fn publish(&self, report: &Arc<NodeReport>, view: &Arc<NodeView>, newest_change: u64) {
         if let Some(pictures) = self.pictures().as_ref() {
-            let next = pictures.borrow().next(report, view);
+            let next = pictures.borrow().next(report, view, newest_change);
             if let Some(next) = next {
                 pictures.send_replace(Arc::new(next));
             }

@@ -12,7 +12,7 @@ use trimtab_domain::workload::Container;
 
 use super::candidates::{Candidate, Member, candidates, wants_memory};
 use super::held::{HeldNow, Source};
-use super::{Decision, Rule, settings};
+use super::{Decision, Rule, explained, settings};
 use crate::subsystems::pinning::desk::tally::Decided;
 use crate::subsystems::pinning::facts::Observed;
 use crate::subsystems::pinning::placement_record::Holding;
@@ -248,6 +248,8 @@ impl<'a> Placing<'a> {
                         Ok(CpuClaim::Exclusive { and_shared: true, .. })
                     ),
                 };
+                let told = explained::entitled(&managers, (&candidate.pod, container), &holding);
+                decision.explanations.insert(cgroup.cpuset.path.clone(), told);
                 if !holding.is_nothing() {
                     decision.holdings.insert(cgroup.cpuset.path.clone(), holding);
                 }
