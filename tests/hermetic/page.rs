@@ -138,7 +138,7 @@ async fn the_page_tells_what_changed_newest_first_and_who_does_not_run_as_ordere
     let (_, body) = get(address, "/", "localhost").await;
     for expected in [
         "<time datetime=\"2023-11-14T22:13:20Z\">2023-11-14 22:13:20 UTC</time></td>\
-         <td><span class=\"chip doubt\">healed</span></td><td>sysctl</td>\
+         <td><span class=\"chip doubt\">healed</span></td><td class=\"word\">sysctl</td>\
          <th scope=\"row\"><bdi class=\"name\">net.59</bdi></th><td><bdi>128</bdi> → <bdi>net.59</bdi></td>\
          <td>by <bdi>net.59</bdi>: <bdi>drift</bdi></td>",
         "and 10 earlier ones",
@@ -146,6 +146,7 @@ async fn the_page_tells_what_changed_newest_first_and_who_does_not_run_as_ordere
         "<bdi class=\"name\">kube-system/dns/dns</bdi>: <span class=\"chip bad\">mispinned</span> <bdi>it may run on 0</bdi>",
         "<g class=\"cpu exclusive k0 mispinned\"",
         "2 containers mispinned",
+        "does not run as ordered</li>",
     ] {
         assert!(body.contains(expected), "no {expected} in\n{body}");
     }

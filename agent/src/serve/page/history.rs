@@ -17,7 +17,7 @@ pub(super) fn section(out: &mut String, entries: &[Arc<Entry>]) {
         let change = &entry.change;
         let _ = writeln!(
             out,
-            "<tr><td>{}</td><td><span class=\"chip {}\">{}</span></td><td>{}</td>\
+            "<tr><td>{}</td><td><span class=\"chip {}\">{}</span></td><td class=\"word\">{}</td>\
              <th scope=\"row\"><bdi class=\"name\">{}</bdi></th><td>{}</td><td>{}</td></tr>",
             Time(entry.time),
             class(change.kind),

@@ -59,6 +59,9 @@ fn legend(out: &mut String, topology: &Topology) {
         let cpus = cpus.map(|cpus: CpuSet| format!(": {cpus}")).unwrap_or_default();
         let _ = writeln!(out, "<li>{} {meaning} ({}{cpus})</li>", swatch(class, &mark), count.cpus);
     }
+    if topology.holders.iter().any(|holder| holder.mispinned.is_some()) {
+        let _ = writeln!(out, "<li>{} does not run as ordered</li>", swatch("exclusive k0 mispinned", "A!"));
+    }
     out.push_str("</ul>\n");
 }
 
@@ -136,7 +139,7 @@ fn memory(out: &mut String, topology: &Topology) {
             let (id, total) = (node.id, Size(*total_bytes));
             let _ = writeln!(
                 out,
-                "<tr><th scope=\"row\">{id}</th><td>{}</td>{cells}<td class=\"number\">{total}</td></tr>",
+                "<tr><th scope=\"row\">{id}</th><td class=\"word\">{}</td>{cells}<td class=\"number\">{total}</td></tr>",
                 Xml(memory_type)
             );
         }

@@ -70,7 +70,7 @@ pub(super) fn drift(out: &mut String, report: &NodeReport) {
         let observed = object.observed.as_deref().unwrap_or("absent");
         let _ = writeln!(
             out,
-            "<tr><td>{name}</td><th scope=\"row\"><bdi class=\"name\">{}</bdi></th><td><bdi>{}</bdi></td><td><bdi>{}</bdi></td></tr>",
+            "<tr><td class=\"word\">{name}</td><th scope=\"row\"><bdi class=\"name\">{}</bdi></th><td><bdi>{}</bdi></td><td><bdi>{}</bdi></td></tr>",
             Xml(&object.object),
             Xml(desired),
             Xml(observed)
@@ -104,7 +104,7 @@ pub(super) fn changes(out: &mut String, report: &NodeReport) {
             );
             let _ = writeln!(
                 out,
-                "<tr><td>{when}</td><td>{}</td><th scope=\"row\"><bdi class=\"name\">{}</bdi></th><td>{result}</td></tr>",
+                "<tr><td>{when}</td><td class=\"word\">{}</td><th scope=\"row\"><bdi class=\"name\">{}</bdi></th><td>{result}</td></tr>",
                 subsystem.name,
                 Xml(&step.step)
             );
