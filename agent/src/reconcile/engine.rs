@@ -341,20 +341,7 @@ impl<S: Subsystem> Runner<S> {
             warn!(subsystem = S::NAME, error, "the pass failed");
         }
         report.last_error = error;
-        let clock = Instant::now();
-        report.fights = self
-            .fights
-            .in_force()
-            .map(|fight| Fight {
-                likely_writer: self
-                    .subsystem
-                    .seen_writer(&fight.object)
-                    .or_else(|| S::likely_writer(&fight.object).map(str::to_owned)),
-                held_until: now + fight.until.saturating_duration_since(clock),
-                object: fight.object,
-                rewrites: fight.rewrites,
-            })
-            .collect();
+        report.fights = in_force(&self.subsystem, &self.fights, now);
         report.state = match (&report.last_error, report.fights.is_empty()) {
             (Some(_), _) => State::Failing,
             (None, _) if report.hold.is_some() => State::Paused,
@@ -426,6 +413,20 @@ impl<S: Subsystem> Runner<S> {
         }
         Some(trigger)
     }
+}
+
+/// The fights that are not over, with who is likely on the other side.
+fn in_force<S: Subsystem>(subsystem: &S, fights: &Fights, now: SystemTime) -> Vec<Fight> {
+    let clock = Instant::now();
+    let told = fights.in_force().map(|fight| Fight {
+        likely_writer: subsystem
+            .seen_writer(&fight.object)
+            .or_else(|| S::likely_writer(&fight.object).map(str::to_owned)),
+        held_until: now + fight.until.saturating_duration_since(clock),
+        object: fight.object,
+        rewrites: fight.rewrites,
+    });
+    told.collect()
 }
 
 /// Says loudly, and once, why the agent is not ready.
