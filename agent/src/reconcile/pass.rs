@@ -156,7 +156,10 @@ pub async fn run<S: Subsystem>(
         conclude::<S>(&mut outcome, desired, &observed, plan);
         return outcome;
     }
+    // A full node is some megabytes of observations: they need not be held twice.
+    drop(observed);
     apply(subsystem, &plan, cancel, &mut outcome).await;
+    drop(plan);
     match subsystem.observe(desired).await {
         Ok(observed) => {
             let rest = without_held(S::plan(desired, &observed), &holds, &mut Vec::new());

@@ -275,6 +275,6 @@ impl Bench {
 /// True once the process of the container is no longer runc's, which prepares it.
 fn program_runs(directory: &std::path::Path) -> bool {
     let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    let names = processes.lines().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
-    names.into_iter().any(|name| !name.starts_with("runc"))
+    let mut names = processes.lines().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
+    names.any(|name| !name.starts_with("runc"))
 }

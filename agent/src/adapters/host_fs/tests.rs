@@ -1,6 +1,5 @@
 //! The adapter on a folder that stands for a host.
-#![expect(clippy::disallowed_methods, reason = "tests prepare files of their own")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods, reason = "tests")]
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -53,7 +53,7 @@ impl Living {
             if live.sandboxed || except == Some(id) {
                 continue;
             }
-            let wish = rules.wish(&live.uid, &live.name);
+            let wish = rules.cpu_wish(&live.uid, &live.name);
             let Some((cpus, moves)) = rules.narrowed(live.cpus.as_ref(), &wish) else { continue };
             live.told(Some(&cpus), None);
             let lift_quota = wish.exclusive && rules.lift_quota;
@@ -72,7 +72,7 @@ impl Living {
             let Some(told) = live.cpus.as_ref().filter(|told| !told.is_subset(rules.managers.shared_cpus())) else {
                 continue;
             };
-            if let Wish { cpus: Some(wish), .. } = rules.wish(&live.uid, &live.name) {
+            if let Wish { cpus: Some(wish), .. } = rules.cpu_wish(&live.uid, &live.name) {
                 cpus.insert_all(&told.difference(&wish));
             }
         }

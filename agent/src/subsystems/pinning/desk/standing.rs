@@ -43,16 +43,17 @@ pub(super) struct Wish {
 impl Rules {
     /// Where a container should run.
     pub(super) fn wish(&self, uid: &PodUid, name: &str) -> Wish {
+        let mems = self.managers.memory_nodes_of(uid, name).filter(|_| self.mems);
+        Wish { mems: mems.map(|nodes| nodes.iter().collect()), ..self.cpu_wish(uid, name) }
+    }
+
+    /// The same without a word about memory, for those who ask about all containers.
+    pub(super) fn cpu_wish(&self, uid: &PodUid, name: &str) -> Wish {
         let own = self.managers.cpus_of(uid, name).filter(|_| self.cpus);
         // An empty set cannot be told to a runtime; who would get it is left where it is, and the pass says so.
         let shared = Some(self.managers.shared_cpus()).filter(|shared| self.cpus && !shared.is_empty());
-        let mems = self.managers.memory_nodes_of(uid, name).filter(|_| self.mems);
         let both = own.and_then(|_| self.runs_on_both(uid, name));
-        Wish {
-            cpus: both.or_else(|| own.or(shared).cloned()),
-            mems: mems.map(|nodes| nodes.iter().collect()),
-            exclusive: own.is_some(),
-        }
+        Wish { cpus: both.or_else(|| own.or(shared).cloned()), mems: None, exclusive: own.is_some() }
     }
 
     /// Own and shared CPUs of a container whose annotation wants both.
