@@ -1,8 +1,10 @@
 //! The ports on a real node. Adapters do not see one another, nor the subsystems; the one exception: what
-//! iptables-nft writes lives in nf_tables, so `iptables` asks `nftables`.
+//! iptables-nft writes lives in nf_tables, so `iptables` asks `nftables`, and `conntrack` speaks netfilter's netlink as
+//! `nftables` does.
 
 pub mod certificate_files;
 pub mod cgroup_fs;
+pub mod conntrack;
 pub mod cri;
 pub mod drift;
 pub mod history_file;

@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod admission_stats;
 pub mod cgroups;
+pub mod connections;
 pub mod hierarchies;
 pub mod kubelet;
 pub mod kubelet_answers;
@@ -165,8 +166,13 @@ pub struct LedgerError {
 
 /// Table `nat` of the agent's network namespace, through iptables.
 pub trait NatTable: Send + Sync + 'static {
-    /// Where the rules of this node belong: the backend that its kubelet uses.
+    /// Where the rules of this node belong.
     fn backend(&self) -> impl Future<Output = BackendChoice> + Send;
+
+    /// The same among iptables' own, for rules to the letter of another agent.
+    fn iptables_backend(&self) -> impl Future<Output = BackendChoice> + Send {
+        self.backend()
+    }
 
     /// Who made the last change that was none of ours, or runs and is known to make such; `None`: nobody is known.
     fn likely_writer(&self) -> Option<String> {

@@ -18,8 +18,14 @@ fetch_promtool() {
     echo "promtool could not be fetched: the test of the alert rules will be skipped" >&2
 }
 
+# A firewall manager for the tests, unpacked beside the system: installed, it would guard this machine.
+fetch_firewalld() {
+  "$(dirname "$0")/../../tests/lab/packages.sh" bookworm firewalld python3-firewall python3-nftables >/dev/null ||
+    echo "firewalld could not be fetched: the test beside it will be skipped" >&2
+}
+
 # program:Debian package
-wanted=(chromium:chromium iptables:iptables nft:nftables ip:iproute2 unshare:util-linux sysctl:procps python3:python3 kubectl:kubernetes-client curl:curl)
+wanted=(chromium:chromium iptables:iptables nft:nftables ip:iproute2 unshare:util-linux sysctl:procps python3:python3 kubectl:kubernetes-client curl:curl dbus-daemon:dbus-daemon)
 [ "${1:-}" != lab ] || wanted+=(qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs depmod:kmod cpio:cpio xz:xz-utils)
 missing=()
 for entry in "${wanted[@]}"; do
@@ -27,11 +33,14 @@ for entry in "${wanted[@]}"; do
 done
 # The gRPC client that is not ours, for the socket's interoperability test.
 /usr/bin/python3 -c 'import grpc, google.protobuf' 2>/dev/null || missing+=(python3-grpcio python3-protobuf)
+# What firewalld is written against.
+/usr/bin/python3 -c 'import dbus, gi' 2>/dev/null || missing+=(python3-dbus python3-gi gir1.2-glib-2.0)
 # For the folder that the schema checker lives in.
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 [ ${#missing[@]} -gt 0 ] || {
   fetch_runtime
   fetch_promtool
+  fetch_firewalld
   exit 0
 }
 
@@ -53,3 +62,4 @@ else
 fi
 fetch_runtime
 fetch_promtool
+fetch_firewalld

@@ -17,6 +17,7 @@ mod containerd;
 mod crash;
 mod cri;
 mod daemon;
+mod firewalld;
 mod foreign_nat;
 mod kernel_knobs;
 #[path = "../hermetic/laws.rs"]

@@ -313,6 +313,29 @@ fn the_backend_follows_the_kubelets_hint_as_soon_as_there_is_one() {
 }
 
 #[test]
+fn beside_a_kube_proxy_in_nftables_mode_the_rules_go_to_nftables_and_stay_there() {
+    on(Backend::Nft, |_| async move {
+        if let Err(error) = Command::new("nft").arg("--version").output() {
+            cannot_run(&format!("nft: {error}"));
+            return;
+        }
+        run("iptables-nft", &["-t", "mangle", "-N", "KUBE-IPTABLES-HINT"]);
+        let iptables = Iptables::new(SEARCH_PATH);
+        assert_eq!(iptables.backend().await.backend, Backend::Nft);
+        // It comes up after the kubelet, and perhaps after the agent.
+        run("nft", &["add", "table", "ip6", "kube-proxy"]);
+        let choice = iptables.backend().await;
+        assert_eq!(choice.backend, Backend::Native);
+        assert_eq!(choice.reason, "table kube-proxy of a kube-proxy in nftables mode");
+        assert_eq!(iptables.iptables_backend().await.backend, Backend::Nft, "another agent's rules are iptables'");
+        run("nft", &["delete", "table", "ip6", "kube-proxy"]);
+        assert_eq!(iptables.backend().await, choice, "a restart of kube-proxy moves nothing");
+        let without_programs = Iptables::new("/nowhere").backend().await;
+        assert_eq!(without_programs.backend, Backend::Native, "{}", without_programs.reason);
+    });
+}
+
+#[test]
 fn a_held_lock_is_named_and_worth_another_try() {
     on(Backend::Legacy, |backend| async move {
         // A lock file of its own, so that nobody else on this machine waits.

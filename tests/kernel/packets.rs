@@ -2,6 +2,7 @@
 //! mis-source and packets that they must not lose.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use tokio_util::sync::CancellationToken;
+use trimtab::adapters::conntrack::Conntrack;
+use trimtab::adapters::host_fs::HostFs;
 use trimtab::adapters::iptables::{Iptables, SEARCH_PATH};
 use trimtab::reconcile::pass;
 use trimtab::subsystems::masquerade::Masquerade;
@@ -50,8 +53,21 @@ impl Agent {
         Self { subsystem: Arc::new(Masquerade::new(nat, Arc::new(FakeLedger::new()), files)) }
     }
 
+    /// One that watches the kernel's table of connections.
+    fn watching() -> Self {
+        let (nat, files) = (Arc::new(Iptables::new(SEARCH_PATH)), Arc::new(FakeMasqConfig::new()));
+        let subsystem = Masquerade::new(nat, Arc::new(FakeLedger::new()), files);
+        let host = Arc::new(HostFs::new(Path::new("/")).unwrap());
+        Self { subsystem: Arc::new(subsystem.watching(host, Some(Arc::new(Conntrack)))) }
+    }
+
     /// One pass on the node, which must leave nothing to do.
     fn hold(&self, node: &Host, spec: IpMasqSpec) {
+        self.hold_and_find(node, spec, "none");
+    }
+
+    /// The same; code and object of the findings whose code begins like this.
+    fn hold_and_find(&self, node: &Host, spec: IpMasqSpec, beginning: &'static str) -> Vec<(String, String)> {
         let subsystem = Arc::clone(&self.subsystem);
         node.run(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -60,11 +76,13 @@ impl Agent {
             let outcome = runtime.block_on(pass);
             assert!(outcome.failures.is_empty() && !outcome.again, "{:?}", outcome.failures);
             assert!(outcome.refusals.is_empty(), "{:?}", outcome.refusals);
-        });
+            let found = outcome.findings.iter().filter(|finding| finding.code.starts_with(beginning));
+            found.map(|finding| (finding.code.to_owned(), finding.object.clone())).collect()
+        })
     }
 }
 
-/// `count` prefixes beside the default ones; `turn` makes them others.
+/// Four times `count` prefixes of each family beside the default ones; `turn` makes them others.
 fn spec(backend: BackendWish, count: u8, turn: u8) -> IpMasqSpec {
     let mut spec = IpMasqSpec { backend, enable_ipv6: true, ..IpMasqSpec::default() };
     for (high, low) in (0..count).flat_map(|high| (0..4).map(move |low| (high, low))) {
@@ -88,7 +106,7 @@ fn a_swap_of_a_thousand_prefixes_under_new_flows_loses_and_mis_sources_none() {
     for backend in BACKENDS {
         let Some(world) = world() else { return };
         let agent = Agent::new();
-        agent.hold(&world.node, spec(backend, 128, 0));
+        agent.hold(&world.node, spec(backend, 250, 0));
         // Three generators side by side: as many new flows as the kernel takes, while the list is swapped again and again.
         let stop = Arc::new(AtomicBool::new(false));
         let rows = [(OUTSIDE, NODE), (EXEMPT, POD), ("2001:4860:4860::8888", "2001:db8:ff::1")];
@@ -96,35 +114,69 @@ fn a_swap_of_a_thousand_prefixes_under_new_flows_loses_and_mis_sources_none() {
             rows.into_iter().map(|(to, expected)| generate(&world.pod, (to, expected), &stop)).collect();
         let swaps = 10;
         for turn in 1..=swaps {
-            agent.hold(&world.node, spec(backend, 128, turn % 2));
+            agent.hold(&world.node, spec(backend, 250, turn % 2));
         }
         stop.store(true, Ordering::SeqCst);
         for (generator, (to, _)) in generators.into_iter().zip(rows) {
             let tally = generator.join().unwrap();
             assert!(tally.flows > 100, "{backend:?} to {to}: {tally:?}");
             assert_eq!((tally.wrong, tally.lost), (0, 0), "{backend:?} to {to}: {tally:?}");
-            eprintln!("{backend:?}: {} flows to {to} during {swaps} swaps of 1024 prefixes, none wrong", tally.flows);
+            eprintln!("{backend:?}: {} flows to {to} during {swaps} swaps of 2000 prefixes, none wrong", tally.flows);
         }
     }
 }
 
 #[test]
-fn a_change_of_back_end_under_new_flows_mis_sources_none() {
+fn a_change_of_back_end_under_new_flows_loses_and_mis_sources_none() {
     let Some(world) = world() else { return };
     let agent = Agent::new();
-    agent.hold(&world.node, spec(BackendWish::IptablesNft, 8, 0));
+    agent.hold(&world.node, spec(BackendWish::IptablesNft, 250, 0));
     let stop = Arc::new(AtomicBool::new(false));
     let rows = [(OUTSIDE, NODE), (EXEMPT, POD), ("2001:4860:4860::8888", "2001:db8:ff::1")];
     let generators: Vec<_> =
         rows.into_iter().map(|(to, expected)| generate(&world.pod, (to, expected), &stop)).collect();
-    for turn in 0..30 {
-        agent.hold(&world.node, spec(BACKENDS[turn % 3], 8, 0));
+    // Each of the three to each of the others; a thousand prefixes of each family.
+    for turn in [1, 2, 0, 2, 1, 0] {
+        agent.hold(&world.node, spec(BACKENDS[turn], 250, 0));
     }
     stop.store(true, Ordering::SeqCst);
     for (generator, (to, _)) in generators.into_iter().zip(rows) {
         let tally = generator.join().unwrap();
         assert!(tally.flows > 100, "to {to}: {tally:?}");
         assert_eq!((tally.wrong, tally.lost), (0, 0), "to {to}: {tally:?}");
+    }
+}
+
+/// Source ports that the rules hand out below.
+const FEW_PORTS: (u32, u32) = (40_000, 40_099);
+
+#[test]
+fn a_destination_that_nearly_uses_up_the_source_ports_is_told_before_the_first_failure() {
+    for backend in BACKENDS {
+        let Some(world) = world() else { return };
+        let spec = IpMasqSpec { backend, to_ports: vec![FEW_PORTS], ..IpMasqSpec::default() };
+        Agent::new().hold(&world.node, spec.clone());
+        // Flows that stay for longer than this test takes, as connections do.
+        world.node.shell("sysctl -q -w net.netfilter.nf_conntrack_udp_timeout=3600");
+        let (mut used, mut told) = (0, Vec::new());
+        for wanted in [40, 79, 85, 96] {
+            for port in 5000 + used..5000 + wanted {
+                let shown = world.ask(&world.pod, Protocol::Udp, ip(OUTSIDE), (None, port)).unwrap();
+                assert_eq!(shown.ip(), ip(NODE));
+                assert!((FEW_PORTS.0..=FEW_PORTS.1).contains(&u32::from(shown.port())), "{backend:?}: {shown}");
+            }
+            used = wanted;
+            // Other destinations have the same ports once more.
+            assert_eq!(seen(&world, &world.pod, "100.64.0.1", 5000 + wanted), ip(NODE));
+            let agent = Agent::watching();
+            told.push(agent.hold_and_find(&world.node, spec.clone(), "source-ports-"));
+        }
+        let about = |code: &str| vec![(code.to_owned(), format!("udp {OUTSIDE}:7777 from {NODE}"))];
+        let expected = [vec![], vec![], about("source-ports-nearly-used-up"), about("source-ports-used-up")];
+        assert_eq!(told, expected, "{backend:?}");
+        // What was foretold: when the last ports are gone the next flow is lost.
+        let lost = (5096..5101).find(|port| world.ask(&world.pod, Protocol::Udp, ip(OUTSIDE), (None, *port)).is_err());
+        assert_eq!(lost, Some(5100), "{backend:?}");
     }
 }
 

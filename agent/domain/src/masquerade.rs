@@ -3,6 +3,7 @@
 //!
 //! Facts about the chain, its jump and its comments: kubernetes-sigs/ip-masq-agent, `cmd/ip-masq-agent`.
 
+mod backend_choice;
 mod beyond;
 mod chain;
 mod change;
@@ -20,9 +21,11 @@ mod preflight;
 mod report;
 mod rule;
 mod saved;
+mod source_ports;
 mod traffic;
 mod view;
 
+pub use backend_choice::{Ability, Evidence, choose_backend};
 pub use beyond::{Beyond, Exception, Pool};
 pub use chain::{ChainNameError, ChainValue, check_chain_name};
 pub use change::{Change, remove_chain, restore_original, write_chain};
@@ -40,6 +43,7 @@ pub use preflight::Connected;
 pub use report::{ChainReport, objects};
 pub use rule::{Rule, RuleError};
 pub use saved::{SavedTable, TableError};
+pub use source_ports::{Flow, PortRanges, PortUse, Route, Sample};
 pub use traffic::{
     Counted, CountedChain, Hook, RuleCount, Totals, counted_chains, counts_come_with_rules, saved_counts,
 };

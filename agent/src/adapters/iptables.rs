@@ -81,7 +81,11 @@ impl Iptables {
 
 impl NatTable for Iptables {
     async fn backend(&self) -> BackendChoice {
-        self.detection.lock().await.choose(&self.tools).await
+        self.detection.lock().await.choose(&self.tools, false).await
+    }
+
+    async fn iptables_backend(&self) -> BackendChoice {
+        self.detection.lock().await.choose(&self.tools, true).await
     }
 
     fn likely_writer(&self) -> Option<String> {

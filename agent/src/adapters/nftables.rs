@@ -11,7 +11,7 @@ mod objects;
 mod rules;
 mod sets;
 pub mod table;
-mod wire;
+pub(super) mod wire;
 
 use std::future::poll_fn;
 use std::io;
@@ -21,21 +21,21 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, Socket, SocketAddr, TokioSocket};
 use trimtab_domain::masquerade::Family;
 
 /// `NETLINK_NETFILTER`.
-const NETLINK_NETFILTER: isize = 12;
+pub(super) const NETLINK_NETFILTER: isize = 12;
 /// `NFNLGRP_NFTABLES`.
 const GROUP_NFTABLES: u32 = 7;
 /// `NFNL_SUBSYS_NFTABLES`, the upper byte of a message type.
 const SUBSYSTEM: u16 = 10;
 /// `NLMSG_ERROR`.
-const ERROR: u16 = 2;
+pub(super) const ERROR: u16 = 2;
 /// `NLM_F_REQUEST`.
 const REQUEST: u16 = 1;
 /// `NFNETLINK_V0`.
 const VERSION: u8 = 0;
 /// Bytes of `struct nlmsghdr`.
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 /// Bytes of `struct nlmsghdr` and `struct nfgenmsg`.
-const HEADERS: usize = 20;
+pub(super) const HEADERS: usize = 20;
 /// `NFTA_*_TABLE`, `NFTA_TABLE_NAME`: the table's name has this number in the messages of all its objects.
 const ATTRIBUTE_TABLE: u16 = 1;
 /// `NFTA_GEN_ID`.
@@ -82,6 +82,18 @@ pub fn generation() -> io::Result<u32> {
     match number {
         Some(bytes) if reply.is(Message::NewGeneration) => Ok(u32::from_be_bytes(bytes)),
         _ => Err(io::Error::other("nf_tables did not tell its generation")),
+    }
+}
+
+/// Whether nf_tables has this table.
+///
+/// # Errors
+/// As [`generation`].
+pub fn table_exists(family: Family, table: &str) -> io::Result<bool> {
+    match ask(Message::GetTable, family_number(family), &attribute(ATTRIBUTE_TABLE, table)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(ENOENT) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -292,7 +304,7 @@ fn find_attribute(attributes: &[u8], kind: u16) -> Option<&[u8]> {
     }
 }
 
-fn number16(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn number16(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
 }
 

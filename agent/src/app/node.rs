@@ -8,6 +8,7 @@ use tracing::warn;
 use trimtab_domain::plan::Finding;
 
 use crate::adapters::cgroup_fs::CgroupFs;
+use crate::adapters::conntrack::Conntrack;
 use crate::adapters::cri::{CriRuntime, Patience, SocketSearch};
 use crate::adapters::host_fs::HostFs;
 use crate::adapters::instance_lock::InstanceLock;
@@ -107,7 +108,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let desk = pinning.desk();
     let modules = Arc::new(Modprobe::new("modprobe", &args.host_root));
     let masquerade = Masquerade::new(nat, Arc::clone(&ledger), Arc::new(MasqFiles::new(&args.state_dir)));
-    let masquerade = masquerade.watching(host).counting(Arc::clone(&traffic));
+    let masquerade = masquerade.watching(host, Some(Arc::new(Conntrack))).counting(Arc::clone(&traffic));
     let subsystems = vec![
         held(Sysctl::new(Arc::clone(&files), Arc::clone(&ledger))),
         held(Kernel::new(files, modules, Arc::clone(&ledger))),

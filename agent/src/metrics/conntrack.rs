@@ -31,6 +31,16 @@ impl Collector for ConntrackCollector {
         let gauges = [
             ("conntrack_entries", "Connections that the kernel tracks; 0 while nothing is masqueraded", seen.entries),
             ("conntrack_entries_limit", "Connections that the kernel may track; 0 for no limit or not known", seen.max),
+            (
+                "source_ports_used",
+                "Source ports in use towards the busiest destination; 0 while too few connections exist to fill half",
+                seen.source_ports,
+            ),
+            (
+                "source_ports_limit",
+                "Source ports that masqueraded connections to one destination can have; 0 while nothing is masqueraded",
+                seen.source_ports_available,
+            ),
         ];
         for (name, help, number) in gauges {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

@@ -13,17 +13,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use trimtab_domain::masquerade::{
-    Backend, Conntrack, Family, ForeignChain, Hook, Nat, Network, Observed, SavedTable, Step, TableId, TableView,
-    counted_chains, counts_come_with_rules, decide, guard_object, guards_of_interest, objects, saved_counts,
-    tables_of_interest,
+    Backend, Family, ForeignChain, Hook, Nat, Network, Observed, SavedTable, Step, TableId, TableView, counted_chains,
+    counts_come_with_rules, decide, guard_object, guards_of_interest, objects, saved_counts, tables_of_interest,
 };
 use trimtab_domain::plan::{Cause, Plan};
 use trimtab_domain::spec::ip_masq::{BackendWish, OnExit};
 use trimtab_domain::spec::{IpMasqSpec, NodeSpec};
 
 use self::configs::{Configs, Wish};
-use self::connections::Connections;
+use self::connections::{Connections, Look, WHILE_CLOSE};
 use self::guards::Guards;
+use crate::ports::connections::TrackedConnections;
 use crate::ports::masq_config::MasqConfig;
 use crate::ports::traffic::Traffic;
 use crate::ports::{BackendChoice, HostFiles, Ledger, NatError, NatTable, NativeSaved, Saved, Watch};
@@ -50,7 +50,7 @@ pub struct Masquerade<N, L> {
 pub struct View {
     nat: Observed,
     wish: Wish,
-    conntrack: Option<Conntrack>,
+    connections: Option<Look>,
 }
 
 /// A table as last read, for as long as its generation stays.
@@ -78,10 +78,11 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
         }
     }
 
-    /// The same, watching the kernel's table of connections through the node's files.
+    /// The same, watching how full the kernel's table of connections is through the node's files, and in `table` how many
+    /// source ports are in use where that can matter.
     #[must_use]
-    pub fn watching(self, files: Arc<dyn HostFiles>) -> Self {
-        Self { connections: Some(Connections::new(files)), ..self }
+    pub fn watching(self, files: Arc<dyn HostFiles>, table: Option<Arc<dyn TrackedConnections>>) -> Self {
+        Self { connections: Some(Connections::new(files, table)), ..self }
     }
 
     /// The same, telling which rules count what.
@@ -123,6 +124,9 @@ impl<N: NatTable, L: Ledger> Masquerade<N, L> {
     async fn choose_backend(&self, desired: Option<&IpMasqSpec>) -> BackendChoice {
         let (backend, reason) = match desired.map(|spec| spec.backend) {
             None => (Backend::Nft, "nothing is wished for"),
+            Some(BackendWish::Auto) if desired.is_some_and(|spec| spec.compat.is_some()) => {
+                return self.nat.iptables_backend().await;
+            }
             Some(BackendWish::Auto) => return self.nat.backend().await,
             Some(BackendWish::IptablesNft) => (Backend::Nft, "ipMasq.backend of the profile"),
             Some(BackendWish::IptablesLegacy) => (Backend::Legacy, "ipMasq.backend of the profile"),
@@ -268,15 +272,16 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
         if let Some(traffic) = &self.traffic {
             traffic.hold(counted_chains(spec, &nat));
         }
-        let watched = self.connections.as_ref().filter(|_| spec.is_some() && network.refusal().is_none());
-        Ok(View { nat, wish, conntrack: watched.and_then(Connections::look) })
+        let watched = self.connections.as_ref().filter(|_| network.refusal().is_none());
+        let connections = watched.zip(spec).and_then(|(connections, spec)| connections.look(spec));
+        Ok(View { nat, wish, connections })
     }
 
     fn plan(_desired: &Self::Desired, view: &View) -> Plan<Step> {
         // Without a wish that is known, giving back would be as wrong as writing.
         let mut plan = if view.wish.is_known() { decide(view.wish.spec.as_ref(), &view.nat) } else { Plan::default() };
         view.wish.add_to(&mut plan);
-        plan.findings.extend(view.conntrack.iter().flat_map(Conntrack::findings));
+        plan.findings.extend(view.connections.iter().flat_map(Look::findings));
         plan
     }
 
@@ -335,7 +340,7 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
     }
 
     fn measures(view: &View) -> Measures {
-        Measures { conntrack: view.conntrack }
+        Measures { conntrack: view.connections.as_ref().map(|look| look.conntrack) }
     }
 
     fn watches(desired: &Self::Desired, _view: &View) -> Vec<Watch> {
@@ -346,7 +351,9 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
     }
 
     fn resync(_desired: &Self::Desired, view: &View) -> Option<Duration> {
-        view.wish.spec.as_ref().and_then(|spec| spec.resync_interval)
+        let wished = view.wish.spec.as_ref().and_then(|spec| spec.resync_interval);
+        let close = view.connections.as_ref().is_some_and(|look| look.is_close).then_some(WHILE_CLOSE);
+        wished.into_iter().chain(close).min()
     }
 
     fn unready(_desired: &Self::Desired, view: &View) -> Option<String> {

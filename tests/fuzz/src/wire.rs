@@ -1,15 +1,24 @@
 //! What the fuzz targets of the agent's own readers do: whatever is read is the same however the bytes arrive, and what
 //! is imported is read again.
 
+use trimtab::adapters::conntrack::read_datagram;
+use trimtab::adapters::nftables::table;
 use trimtab::adapters::nri::mux::{self, Demux};
 use trimtab::adapters::nri::ttrpc::{MAX_BODY_BYTES, MessageReader, RawMessage};
 use trimtab::profile::ip_masq_agent::{Entry, Reading, flags, import, resolve};
+use trimtab_domain::masquerade::{Family, PortRanges, Sample};
 use trimtab_domain::spec::ip_masq::Compat;
 
 use crate::replay::Target;
 
 /// Every target of these readers.
-pub const TARGETS: [Target; 3] = [("nri_mux", nri_mux), ("nri_ttrpc", nri_ttrpc), ("ip_masq_agent", ip_masq_agent)];
+pub const TARGETS: [Target; 5] = [
+    ("nri_mux", nri_mux),
+    ("nri_ttrpc", nri_ttrpc),
+    ("ip_masq_agent", ip_masq_agent),
+    ("nf_tables", nf_tables),
+    ("conntrack", conntrack),
+];
 
 /// The first byte says how the rest is cut.
 fn cut(data: &[u8]) -> Option<(impl Iterator<Item = &[u8]>, &[u8])> {
@@ -78,4 +87,32 @@ pub fn ip_masq_agent(data: &[u8]) {
         assert_eq!(read.map(|profile| profile.spec.ip_masq), Ok(Some(spec)));
     }
     let _ = import::files_of_config_map(data);
+}
+
+/// Answers of nf_tables, rules first: two bytes say how long those are. Ranges that are understood are ascending and
+/// apart, and what is understood is understood again when the kernel would say it in our words.
+pub fn nf_tables(data: &[u8]) {
+    let Some((length, bytes)) = data.split_first_chunk() else { return };
+    let (rules, ranges) = bytes.split_at(usize::from(u16::from_le_bytes(*length)).min(bytes.len()));
+    for family in Family::ALL {
+        let Some(native) = table::understand(rules, ranges, family) else { continue };
+        for pair in native.exempt.windows(2) {
+            assert!(pair[0].first <= pair[0].last && pair[0].last + 1 < pair[1].first, "{pair:?}");
+        }
+        // Sources are a set of their own, which is not among these answers.
+        let (rules, ranges) = table::answers(&native, family);
+        assert_eq!(table::understand(&rules, &ranges, family), Some(native), "{family}");
+    }
+}
+
+/// A dump of connections: nothing is counted that was not read, and no more ports than there are.
+pub fn conntrack(data: &[u8]) {
+    let mut sample = Sample::default();
+    let _ = read_datagram(data, &mut sample);
+    assert!(sample.flows.len() as u64 <= sample.read);
+    for named in [&[][..], &[(40_000, 40_099)]] {
+        let ports = PortRanges::new(named);
+        let busiest = ports.busiest(&sample, sample.read);
+        assert!(busiest.iter().all(|found| found.used <= ports.available()) && ports.findings(&busiest).len() <= 5);
+    }
 }

@@ -34,6 +34,11 @@ pub struct Conntrack {
     pub dropped: u64,
     /// The part of `insert_failed` that happened lately, as [`Window::look`] tells.
     pub insert_failed_lately: u64,
+    /// Source ports in use towards the destination that uses most of them; 0 while too few connections are tracked for
+    /// any to run short.
+    pub source_ports: u64,
+    /// Source ports that connections to one destination may be given.
+    pub source_ports_available: u64,
 }
 
 impl Conntrack {
@@ -45,7 +50,7 @@ impl Conntrack {
         let totals = stat.map(totals).unwrap_or_default();
         let total = |name| totals.get(name).copied().unwrap_or_default();
         let (insert_failed, dropped) = (total("insert_failed"), total("drop"));
-        Some(Self { entries, max, insert_failed, dropped, insert_failed_lately: 0 })
+        Some(Self { entries, max, insert_failed, dropped, ..Self::default() })
     }
 
     /// What a person should do before connections fail. The texts hold still while the numbers move.

@@ -66,7 +66,8 @@ impl Compat {
 /// Which back end a profile asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BackendWish {
-    /// The one that the node's kubelet uses.
+    /// The implementation of iptables that the node's kubelet uses; nftables where neither works, or where kube-proxy's
+    /// rules are there and no agent's words are kept.
     #[default]
     Auto,
     /// iptables-nft.

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
-use trimtab_domain::masquerade::{Backend, Connected, Family, TableId};
+use trimtab_domain::masquerade::{Ability, Backend, Connected, Evidence, Family, TableId, choose_backend};
 
 use super::tools::{Tool, Tools};
 use crate::adapters::nftables;
@@ -17,34 +19,48 @@ const HINTS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
 /// The table that holds them.
 const HINT_TABLE: &str = "mangle";
 
-/// What is known so far. A hint settles it for good; without one every call looks again, because an agent that starts
-/// before the kubelet must not stay with a guess.
+/// The table of a kube-proxy in nftables mode, one per family (KEP-3866).
+const KUBE_PROXY_TABLE: &str = "kube-proxy";
+
+/// What is known so far. A hint settles for good which of iptables' back ends it is, so that rules of a running node do
+/// not move; without one every call looks again, because an agent that starts before the kubelet must not stay with a
+/// guess. A kube-proxy in nftables mode, which comes up with the agent, is firmer evidence than the kubelet's chain.
 #[derive(Debug, Default)]
 pub(super) struct Detection {
-    settled: Option<BackendChoice>,
+    hint: Option<(Backend, String)>,
+    has_kube_proxy_table: bool,
 }
 
 impl Detection {
-    pub(super) async fn choose(&mut self, tools: &Tools) -> BackendChoice {
-        if let Some(choice) = &self.settled {
-            return choice.clone();
+    pub(super) async fn choose(&mut self, tools: &Tools, needs_iptables: bool) -> BackendChoice {
+        if self.hint.is_none() {
+            self.hint = match nft_hint() {
+                Some(hint) => Some((Backend::Nft, hint)),
+                None => legacy_hint(tools).await.map(|hint| (Backend::Legacy, hint)),
+            };
         }
-        let hint = match nft_hint() {
-            Some(hint) => Some((Backend::Nft, hint)),
-            None => legacy_hint(tools).await.map(|hint| (Backend::Legacy, hint)),
-        };
-        if let Some((backend, hint)) = hint {
-            let choice = BackendChoice { backend, reason: format!("chain {hint} of the kubelet") };
-            self.settled = Some(choice.clone());
-            return choice;
-        }
-        let (backend, reason) = if !tools.has(Backend::Nft) && tools.has(Backend::Legacy) {
-            (Backend::Legacy, "no hint of a kubelet; only the legacy tools are installed")
-        } else {
-            (Backend::Nft, "no hint of a kubelet")
-        };
-        BackendChoice { backend, reason: reason.to_owned() }
+        self.has_kube_proxy_table |= has_kube_proxy_table();
+        let nft = Ability { has_programs: tools.has(Backend::Nft), has_kernel: has_nf_tables() };
+        let legacy = Ability { has_programs: tools.has(Backend::Legacy), has_kernel: has_ip_tables() };
+        let hint = self.hint.clone();
+        let evidence = Evidence { has_kube_proxy_table: self.has_kube_proxy_table, hint, nft, legacy, needs_iptables };
+        let (backend, reason) = choose_backend(&evidence);
+        BackendChoice { backend, reason }
     }
+}
+
+fn has_kube_proxy_table() -> bool {
+    Family::ALL.into_iter().any(|family| nftables::table_exists(family, KUBE_PROXY_TABLE).unwrap_or(false))
+}
+
+/// Without the privilege to ask it cannot be told; reading the table then says what is missing.
+fn has_nf_tables() -> bool {
+    nftables::generation().map_or_else(|error| error.kind() == ErrorKind::PermissionDenied, |_| true)
+}
+
+/// The list of legacy tables is there with the module alone, and only the host's own tool can load that.
+fn has_ip_tables() -> bool {
+    Path::new("/proc/thread-self/net/ip_tables_names").exists()
 }
 
 fn nft_hint() -> Option<String> {

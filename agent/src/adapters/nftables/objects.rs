@@ -129,7 +129,15 @@ pub(super) fn read_rules<R>(
     parse: impl Fn(Option<Received<'_>>) -> R,
 ) -> io::Result<Vec<(String, R)>> {
     let wanted = Attributes::default().text(TABLE, table);
-    let listed = dump(GET_RULE, family_number(family), &wanted)?;
+    Ok(rules_of(&dump(GET_RULE, family_number(family), &wanted)?, table, parse))
+}
+
+/// The same from the objects that the kernel listed.
+pub(super) fn rules_of<R>(
+    listed: &[Vec<u8>],
+    table: &str,
+    parse: impl Fn(Option<Received<'_>>) -> R,
+) -> Vec<(String, R)> {
     let rule = |bytes: &Vec<u8>| {
         let rule = Received(bytes);
         // Kernels before 4.15 do not filter.
@@ -137,7 +145,7 @@ pub(super) fn read_rules<R>(
         let chain = rule.text(RULE_CHAIN).filter(|_| ours)?.to_owned();
         Some((chain, parse(rule.nested(RULE_EXPRESSIONS))))
     };
-    Ok(listed.iter().filter_map(rule).collect())
+    listed.iter().filter_map(rule).collect()
 }
 
 fn unless_gone(result: io::Result<()>) -> io::Result<()> {

@@ -83,22 +83,26 @@ impl RangeSet {
 
     /// Its ranges, joined; `None` if its elements make none.
     pub(super) fn read(self, family: Family) -> io::Result<Option<Vec<AddressRange>>> {
-        let mut bounds = Vec::new();
-        for list in dump(GET_ELEMENTS, family_number(family), &self.named(LIST_SET))? {
-            let Some(elements) = Received(&list).nested(LIST_ELEMENTS) else { continue };
-            for (_, element) in elements.each() {
-                let element = Received(element);
-                let Some(key) = element.nested(KEY).and_then(|key| key.find(VALUE)) else { return Ok(None) };
-                let number = key.iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
-                bounds.push((number, element.number(FLAGS).unwrap_or(0) & INTERVAL_END == 0));
-            }
-        }
-        Ok(pair_up(bounds, family))
+        Ok(ranges_of(&dump(GET_ELEMENTS, family_number(family), &self.named(LIST_SET))?, family))
     }
 
     fn named(self, kind: u16) -> Attributes {
         named(self.table, kind, self.name)
     }
+}
+
+/// The ranges in the element lists that the kernel listed.
+pub(super) fn ranges_of(listed: &[Vec<u8>], family: Family) -> Option<Vec<AddressRange>> {
+    let (_, length) = key(family);
+    let mut bounds = Vec::new();
+    for (_, element) in listed.iter().filter_map(|list| Received(list).nested(LIST_ELEMENTS)).flat_map(Received::each) {
+        let element = Received(element);
+        let key = element.nested(KEY).and_then(|key| key.find(VALUE));
+        let key = key.filter(|key| u32::try_from(key.len()) == Ok(length))?;
+        let number = key.iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+        bounds.push((number, element.number(FLAGS).unwrap_or(0) & INTERVAL_END == 0));
+    }
+    pair_up(bounds, family)
 }
 
 /// nft's own number of the type (`ipv4_addr`, `ipv6_addr`), so that its listings are readable, and bytes of an address.

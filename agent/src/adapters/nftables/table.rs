@@ -10,11 +10,11 @@ use trimtab_domain::masquerade::{Family, NATIVE_TABLE, Native, NativeView};
 
 use super::family_number;
 use super::objects::{
-    BaseChain, add_chain, add_table, append_rule, empty_chain, read_rules, remove_table, table_is_awake,
+    BaseChain, add_chain, add_table, append_rule, empty_chain, read_rules, remove_table, rules_of, table_is_awake,
 };
 use super::rules::{MASQ, Rule, SET, SOURCES};
-use super::sets::RangeSet;
-use super::wire::{Batch, Received};
+use super::sets::{RangeSet, ranges_of};
+use super::wire::{Batch, Received, collect};
 
 /// At `NF_INET_POST_ROUTING`, `srcnat + 10`: `NF_IP_PRI_NAT_SRC` is 100.
 const BASE: BaseChain = BaseChain { table: NATIVE_TABLE, name: "postrouting", kind: "nat", hook: 4, priority: 110 };
@@ -40,8 +40,7 @@ pub fn read(family: Family) -> io::Result<NativeView> {
     if !EXEMPT.is_there(family)? {
         return odd("no set of exempt ranges");
     }
-    let parse = |list: Option<Received<'_>>| list.map_or(Rule::Other, |list| Rule::parse(list, family));
-    let rules = read_rules(family, NATIVE_TABLE, parse)?;
+    let rules = read_rules(family, NATIVE_TABLE, |list| parse(list, family))?;
     let Some((mut native, by_source)) = understood(&rules) else { return odd("other rules") };
     let Some(exempt) = EXEMPT.read(family)? else { return odd("elements that are no ranges") };
     native.exempt = exempt;
@@ -79,21 +78,7 @@ pub fn write(family: Family, native: &Native) -> io::Result<()> {
         set.empty(&mut batch);
     }
     add_all_ranges(&mut batch, family, native);
-    let mut add_rule = |deed, chain, rule: Rule| {
-        append_rule(&mut batch, deed, (NATIVE_TABLE, chain), &rule.expressions(family));
-    };
-    add_rule("add the rule for exempt ranges", MASQ, Rule::Exempt);
-    for exception in &native.exceptions {
-        add_rule("add the rule for an exception", MASQ, Rule::Except(exception.clone()));
-    }
-    if native.sources.is_some() {
-        add_rule("add the rule for sources", MASQ, Rule::NotFrom);
-    }
-    for rule in &native.masquerade {
-        let rule = Rule::Masquerade(*rule, native.pool);
-        add_rule("add a rule that masquerades (nft_masq, nft_nat, nft_numgen)", MASQ, rule);
-    }
-    add_rule("add the rule for other nodes' addresses (nft_fib)", BASE.name, Rule::Jump);
+    add_rules(&mut batch, family, native);
     batch.commit()
 }
 
@@ -113,9 +98,53 @@ fn add_sets(batch: &mut Batch, family: Family) {
     }
 }
 
+fn add_rules(batch: &mut Batch, family: Family, native: &Native) {
+    let mut add_rule = |deed, chain, rule: Rule| {
+        append_rule(batch, deed, (NATIVE_TABLE, chain), &rule.expressions(family));
+    };
+    add_rule("add the rule for exempt ranges", MASQ, Rule::Exempt);
+    for exception in &native.exceptions {
+        add_rule("add the rule for an exception", MASQ, Rule::Except(exception.clone()));
+    }
+    if native.sources.is_some() {
+        add_rule("add the rule for sources", MASQ, Rule::NotFrom);
+    }
+    for rule in &native.masquerade {
+        let rule = Rule::Masquerade(*rule, native.pool);
+        add_rule("add a rule that masquerades (nft_masq, nft_nat, nft_numgen)", MASQ, rule);
+    }
+    add_rule("add the rule for other nodes' addresses (nft_fib)", BASE.name, Rule::Jump);
+}
+
 fn add_all_ranges(batch: &mut Batch, family: Family, native: &Native) {
     EXEMPT.add_ranges(batch, family, &native.exempt);
     BY_SOURCE.add_ranges(batch, family, native.sources.as_deref().unwrap_or_default());
+}
+
+fn parse(list: Option<Received<'_>>, family: Family) -> Rule {
+    list.map_or(Rule::Other, |list| Rule::parse(list, family))
+}
+
+/// What the kernel's answers to the questions for rules and for exempt ranges say; `None` if that is nothing that we
+/// write. [`read`] asks the kernel; this takes the bytes of anybody.
+#[must_use]
+pub fn understand(rules: &[u8], ranges: &[u8], family: Family) -> Option<Native> {
+    let (mut listed, mut elements) = (Vec::new(), Vec::new());
+    collect(rules, &mut listed).ok()?;
+    collect(ranges, &mut elements).ok()?;
+    let rules = rules_of(&listed, NATIVE_TABLE, |list| parse(list, family));
+    let (native, _) = understood(&rules)?;
+    Some(Native { exempt: ranges_of(&elements, family)?, ..native })
+}
+
+/// What the kernel would answer if it held this.
+#[must_use]
+pub fn answers(native: &Native, family: Family) -> (Vec<u8>, Vec<u8>) {
+    let mut rules = Batch::new(family_number(family));
+    add_rules(&mut rules, family, native);
+    let mut ranges = Batch::new(family_number(family));
+    EXEMPT.add_ranges(&mut ranges, family, &native.exempt);
+    (rules.into_bytes(), ranges.into_bytes())
 }
 
 /// What the rules do, but for the sets, and whether they ask for sources; `None` if not all rules are those that we write.

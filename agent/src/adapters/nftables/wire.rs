@@ -15,13 +15,13 @@ use super::{
 
 /// `NLM_F_ACK`, `NLM_F_DUMP`, `NLM_F_CREATE`, `NLM_F_APPEND`.
 const ACK: u16 = 4;
-const DUMP: u16 = 0x300;
+pub(in crate::adapters) const DUMP: u16 = 0x300;
 pub(super) const CREATE: u16 = 0x400;
 pub(super) const APPEND: u16 = 0x800;
 /// `NLM_F_DUMP_INTR`: the rule set changed while it was being read.
 const INTERRUPTED: u16 = 0x10;
 /// `NLMSG_DONE`, `NFNL_MSG_BATCH_BEGIN`, `NFNL_MSG_BATCH_END`.
-const DONE: u16 = 3;
+pub(in crate::adapters) const DONE: u16 = 3;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 /// `NLA_F_NESTED`.
@@ -63,27 +63,27 @@ impl Attributes {
 
 /// Attributes as the kernel sent them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Received<'a>(pub(super) &'a [u8]);
+pub(in crate::adapters) struct Received<'a>(pub(in crate::adapters) &'a [u8]);
 
 impl<'a> Received<'a> {
-    pub(super) fn find(self, kind: u16) -> Option<&'a [u8]> {
+    pub(in crate::adapters) fn find(self, kind: u16) -> Option<&'a [u8]> {
         find_attribute(self.0, kind)
     }
 
-    pub(super) fn nested(self, kind: u16) -> Option<Self> {
+    pub(in crate::adapters) fn nested(self, kind: u16) -> Option<Self> {
         self.find(kind).map(Received)
     }
 
-    pub(super) fn number(self, kind: u16) -> Option<u32> {
+    pub(in crate::adapters) fn number(self, kind: u16) -> Option<u32> {
         self.find(kind)?.try_into().ok().map(u32::from_be_bytes)
     }
 
-    pub(super) fn text(self, kind: u16) -> Option<&'a str> {
+    pub(in crate::adapters) fn text(self, kind: u16) -> Option<&'a str> {
         std::str::from_utf8(self.find(kind)?.strip_suffix(&[0])?).ok()
     }
 
     /// The attributes in order, with their numbers.
-    pub(super) fn each(self) -> impl Iterator<Item = (u16, &'a [u8])> {
+    pub(in crate::adapters) fn each(self) -> impl Iterator<Item = (u16, &'a [u8])> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
             let length = usize::from(number16(rest, 0)?);
@@ -113,6 +113,11 @@ impl Batch {
         let number = u32::try_from(self.deeds.len()).unwrap_or(u32::MAX);
         let kind = SUBSYSTEM << 8 | u16::from(kind);
         self.bytes.extend(message(kind, ACK | flags, number, (self.family, 0), &attributes.0));
+    }
+
+    /// The messages so far.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// Sends it and reads what the kernel made of it. The kernel works within the call, so nothing is waited for.
@@ -180,20 +185,41 @@ fn dump_once(kind: u8, family: u8, attributes: &Attributes) -> io::Result<Option
     let mut objects = Vec::new();
     loop {
         let (datagram, _) = socket.recv_from_full()?;
-        for answer in messages(&datagram) {
-            if number16(answer, 6).is_some_and(|flags| flags & INTERRUPTED != 0) {
-                return Ok(None);
-            }
-            match number16(answer, 4) {
-                Some(DONE) => return Ok(Some(objects)),
-                Some(ERROR) => {
-                    let code = answer.get(HEADER..HEADER + 4).and_then(|bytes| bytes.try_into().ok());
-                    return Err(io::Error::from_raw_os_error(code.map_or(0, i32::from_ne_bytes).saturating_neg()));
-                }
-                _ => objects.extend(answer.get(HEADERS..).map(<[u8]>::to_vec)),
-            }
+        match collect(&datagram, &mut objects)? {
+            Progress::More => {}
+            Progress::Done => return Ok(Some(objects)),
+            Progress::Interrupted => return Ok(None),
         }
     }
+}
+
+/// How far a dump is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// More is to come.
+    More,
+    /// That was all.
+    Done,
+    /// The rule set changed under it.
+    Interrupted,
+}
+
+/// Adds the attributes of each object in a datagram of a dump.
+pub(super) fn collect(datagram: &[u8], objects: &mut Vec<Vec<u8>>) -> io::Result<Progress> {
+    for answer in messages(datagram) {
+        if number16(answer, 6).is_some_and(|flags| flags & INTERRUPTED != 0) {
+            return Ok(Progress::Interrupted);
+        }
+        match number16(answer, 4) {
+            Some(DONE) => return Ok(Progress::Done),
+            Some(ERROR) => {
+                let code = answer.get(HEADER..HEADER + 4).and_then(|bytes| bytes.try_into().ok());
+                return Err(io::Error::from_raw_os_error(code.map_or(0, i32::from_ne_bytes).saturating_neg()));
+            }
+            _ => objects.extend(answer.get(HEADERS..).map(<[u8]>::to_vec)),
+        }
+    }
+    Ok(Progress::More)
 }
 
 /// A socket whose buffer takes a message of this size at once: a transaction cannot be sent in parts.
@@ -210,7 +236,13 @@ fn open(bytes: usize) -> io::Result<Socket> {
 }
 
 /// A whole message; the last pair is `nfgen_family` and `res_id`.
-fn message(kind: u16, flags: u16, number: u32, (family, subject): (u8, u16), attributes: &[u8]) -> Vec<u8> {
+pub(in crate::adapters) fn message(
+    kind: u16,
+    flags: u16,
+    number: u32,
+    (family, subject): (u8, u16),
+    attributes: &[u8],
+) -> Vec<u8> {
     let length = u32::try_from(HEADERS + attributes.len()).unwrap_or(u32::MAX);
     let mut bytes = Vec::with_capacity(HEADERS + attributes.len());
     bytes.extend(length.to_ne_bytes());
@@ -225,7 +257,7 @@ fn message(kind: u16, flags: u16, number: u32, (family, subject): (u8, u16), att
 }
 
 /// The messages of a datagram.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(in crate::adapters) fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let length = usize::try_from(number32(rest, 0)?).ok()?;
