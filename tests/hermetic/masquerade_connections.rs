@@ -130,7 +130,8 @@ async fn ports_that_run_short_are_told_before_the_first_failure_and_the_table_is
     let wish = Some(IpMasqSpec { masq_chain: "IP-MASQ-AGENT".into(), to_ports, ..IpMasqSpec::default() });
     // Connections, ports in use, what is found, and how often the table was read by then.
     let (nearly, up) = ("source-ports-nearly-used-up", "source-ports-used-up");
-    let rows: [(&str, Option<u16>, &[Found], u64, usize); 6] = [
+    type Row<'a> = (&'a str, Option<u16>, &'a [Found], u64, usize);
+    let rows: [Row<'_>; 6] = [
         ("49", Some(49), &[], 0, 0),
         ("50", Some(50), &[], 50, 1),
         ("5000", Some(80), &[(Severity::Warning, nearly)], 80, 2),

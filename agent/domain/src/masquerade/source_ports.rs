@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn the_table_is_read_only_where_a_range_can_be_half_used() {
-        let rows: [(&[(u32, u32)], u64, u64); 4] = [
+        type Row<'a> = (&'a [(u32, u32)], u64, u64);
+        let rows: [Row<'_>; 4] = [
             (&[], 64_512, 32_256),
             (&[(40_000, 40_099)], 100, 50),
             (&[(1024, 29_999), (32_768, 65_535)], 61_744, 30_872),
