@@ -2,6 +2,7 @@
 //! iptables-nft writes lives in nf_tables, so `iptables` asks `nftables`, and `conntrack` speaks netfilter's netlink as
 //! `nftables` does.
 
+pub mod api_server;
 pub mod certificate_files;
 pub mod cgroup_fs;
 pub mod conntrack;
@@ -21,10 +22,12 @@ pub mod modprobe;
 pub mod nat_writers;
 pub mod nftables;
 pub mod nri;
+pub mod pod_failure;
 pub mod pod_names;
 pub mod pod_resources;
 pub mod process_table;
 pub mod profile_file;
+pub mod profile_object;
 pub mod runtime_config;
 pub mod systemd;
 pub mod thread_masks;

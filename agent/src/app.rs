@@ -1,6 +1,7 @@
 //! The composition root: the only room that knows every other.
 
 mod ask;
+mod cluster;
 mod command;
 mod daemon;
 mod follow;
@@ -8,6 +9,7 @@ mod import;
 mod node;
 mod nri;
 mod once;
+mod profiles;
 mod record;
 mod rehearse;
 
@@ -18,6 +20,7 @@ use anyhow::Context;
 use clap::CommandFactory;
 
 use crate::cli::{CheckArgs, Cli, Command, ImportFrom, check, exit, man, output};
+use crate::cluster::crd;
 use crate::profile;
 
 /// Runs a command; the number is the exit code.
@@ -45,6 +48,12 @@ pub fn execute(command: Command) -> anyhow::Result<u8> {
         Command::Resume(args) => command::resume(&args),
         Command::Check(args) => check_profile(&args),
         Command::Import { from: ImportFrom::IpMasq(args) } => import::ip_masq(&args),
+        Command::Crd => {
+            let manifests = crd::manifests().context("cannot write the definitions as YAML")?;
+            let texts: Vec<String> = manifests.into_iter().map(|(_, text)| text).collect();
+            output::write(texts.join("---\n").as_bytes())?;
+            Ok(exit::OK)
+        }
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "trimtab", &mut text);

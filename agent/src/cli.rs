@@ -151,6 +151,9 @@ pub enum Command {
         from: ImportFrom,
     },
 
+    /// Print the CustomResourceDefinitions of this release, for `kubectl apply -f -`
+    Crd,
+
     /// Print a completion script for a shell
     Completions {
         /// The shell

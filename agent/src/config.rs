@@ -92,9 +92,77 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", env = "TRIMTAB_RESYNC", default_value = "60s", value_parser = parse_resync)]
     pub resync: Duration,
 
+    /// The API server
+    #[command(flatten)]
+    pub kube: KubeArgs,
+
     /// Calls per second that one caller may make on the socket; 0: no limit
     #[arg(long, value_name = "N", env = "TRIMTAB_RATE_LIMIT", default_value_t = 100)]
     pub rate_limit: u32,
+}
+
+/// How the API server is reached and what is taken from it. With none of it, nothing of Kubernetes' client is started.
+#[derive(Debug, Clone, Args)]
+pub struct KubeArgs {
+    /// API server: `auto` (the kubeconfig, else the service account of the pod, else none), `off`, or https://HOST:PORT
+    #[arg(long, value_name = "SERVER", env = "TRIMTAB_API_SERVER", default_value = "auto")]
+    pub api_server: ApiServerAt,
+
+    /// Kubeconfig to reach the API server by, with its current context
+    #[arg(long, value_name = "FILE", env = "TRIMTAB_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Where the profile comes from: `auto` (the NodeProfile that selects this node, else the file), `file`, `object`
+    #[arg(long, value_enum, value_name = "SOURCE", env = "TRIMTAB_PROFILE_SOURCE", default_value_t)]
+    pub profile_source: ProfileSource,
+
+    /// Directory of the pod's service account
+    #[arg(long, hide = true, value_name = "DIR", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]
+    pub service_account: PathBuf,
+
+    /// Set by the kubelet in every pod
+    #[arg(long, hide = true, value_name = "HOST", env = "KUBERNETES_SERVICE_HOST")]
+    pub service_host: Option<String>,
+
+    /// Set by the kubelet in every pod
+    #[arg(long, hide = true, value_name = "PORT", env = "KUBERNETES_SERVICE_PORT", default_value = "443")]
+    pub service_port: String,
+}
+
+/// Where the profile comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+pub enum ProfileSource {
+    /// The object that selects this node; where there is none, and until the API server has first answered, the file.
+    #[default]
+    Auto,
+    /// The file alone.
+    File,
+    /// Objects of the API server alone.
+    Object,
+}
+
+/// Where the API server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiServerAt {
+    /// Where the kubeconfig or the pod's environment says; nowhere without both.
+    Auto,
+    /// It is not spoken with.
+    Off,
+    /// Here, by the service account of the pod.
+    Url(String),
+}
+
+impl FromStr for ApiServerAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            url if url.starts_with("https://") && url.len() > "https://".len() => Ok(Self::Url(url.to_owned())),
+            _ => Err(format!("{text:?} is neither `auto`, `off` nor an address such as https://10.0.0.1:6443")),
+        }
+    }
 }
 
 /// Where the container runtime is asked.
@@ -286,6 +354,10 @@ mod tests {
         }
         for text in ["", "on", "nri.sock", "unix:///run/nri.sock"] {
             assert!(text.parse::<NriSocket>().is_err_and(|error| error.contains("/run/nri/nri.sock")), "{text}");
+        }
+        assert_eq!("https://a:1".parse(), Ok(ApiServerAt::Url("https://a:1".into())));
+        for text in ["", "on", "10.0.0.1", "http://10.0.0.1", "https://"] {
+            assert!(text.parse::<ApiServerAt>().is_err_and(|error| error.contains("https://10.0.0.1:6443")), "{text}");
         }
         assert_eq!("off".parse(), Ok(HttpAddress::Off));
         for text in ["9808", "localhost:9808", "127.0.0.1", ":9808"] {

@@ -32,18 +32,22 @@ pub mod ip_masq_agent;
 mod ip_masq_beyond;
 mod ip_masq_metadata;
 mod kernel;
+mod kubernetes;
 mod manager_options;
 mod manager_rules;
+mod reach;
 mod reader;
 mod reservations;
 mod resource_managers;
 mod scalar;
+pub mod schema;
 mod suggest;
 mod syntax;
 mod sysctls;
 mod text;
 mod tree;
 
+use trimtab_domain::cluster::selection::Reach;
 use trimtab_domain::spec::NodeSpec;
 
 use self::diagnostic::Position;
@@ -58,8 +62,30 @@ pub use self::tree::{MAX_DEPTH, MAX_NODES};
 pub struct Profile {
     /// What it asks of the node.
     pub spec: NodeSpec,
+    /// Whom it is for, if it is an object of the API server; a file is for the node that has it.
+    pub reach: Reach,
     /// Accepted, but probably not what was meant.
     pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads of a document only for which nodes it is, whether or not the rest of it is valid. `file` only names it.
+///
+/// # Errors
+/// [`Rejected`] if that cannot be read.
+pub fn reach(file: &str, text: &[u8]) -> Result<Reach, Rejected> {
+    let (root, mut errors) = tree::read(text);
+    let mut problems = Problems::default();
+    let reach = root.and_then(|root| document::read_reach(&Cursor::root(&root), &mut problems));
+    // What is wrong elsewhere in a document that can be read at all is for its own reader to say.
+    if reach.is_some() {
+        errors.clear();
+    }
+    errors.extend(problems.errors);
+    errors.iter_mut().for_each(|diagnostic| file.clone_into(&mut diagnostic.file));
+    match reach {
+        Some(reach) if errors.is_empty() => Ok(reach),
+        _ => Err(Rejected { diagnostics: errors }),
+    }
 }
 
 /// Reads and validates a whole document. `file` only names it in messages.
@@ -81,7 +107,7 @@ pub fn parse(file: &str, text: &[u8]) -> Result<Profile, Rejected> {
         file.clone_into(&mut diagnostic.file);
     }
     match spec {
-        Some(spec) if errors.is_empty() => Ok(Profile { spec, warnings }),
+        Some((spec, reach)) if errors.is_empty() => Ok(Profile { spec, reach, warnings }),
         _ => Err(Rejected { diagnostics: errors }),
     }
 }

@@ -14,6 +14,7 @@ mod allocatable;
 mod api_server;
 mod authority;
 mod cgroup;
+mod cluster;
 mod cri;
 mod docs;
 mod engine;

@@ -22,12 +22,12 @@ use crate::laws::{Pass, pass, texts};
 use crate::support::fake_cgroups::FakeCgroups;
 
 /// The agent, started anew on the node.
-fn agent(node: &FakeCgroups) -> Pinning {
+pub(crate) fn agent(node: &FakeCgroups) -> Pinning {
     Pinning::new(node.ports()).0
 }
 
 /// Static CPU policy with these reserved CPUs.
-fn static_cpus(reserved: &str) -> NodeSpec {
+pub(crate) fn static_cpus(reserved: &str) -> NodeSpec {
     let managers = ResourceManagersSpec {
         cpu_manager_policy: "static".into(),
         reserved_system_cpus: reserved.into(),
@@ -37,7 +37,7 @@ fn static_cpus(reserved: &str) -> NodeSpec {
 }
 
 /// One pass that must converge.
-async fn converge(agent: &Pinning, spec: &NodeSpec) -> Pass<<Pinning as Subsystem>::Step> {
+pub(crate) async fn converge(agent: &Pinning, spec: &NodeSpec) -> Pass<<Pinning as Subsystem>::Step> {
     let done = pass(agent, spec).await;
     let failures: Vec<&String> = done.failures.iter().map(|(_, cause)| cause).collect();
     assert!(failures.is_empty(), "steps failed: {failures:?} of {:?}", texts(&done.plan));

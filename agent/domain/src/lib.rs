@@ -5,6 +5,7 @@
 pub mod allocatable;
 pub mod cgroup;
 pub mod checkpoint;
+pub mod cluster;
 pub mod confirmation;
 pub mod cpu;
 pub mod cpuset;

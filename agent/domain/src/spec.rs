@@ -6,12 +6,14 @@
 pub mod cgroup;
 pub mod ip_masq;
 pub mod kernel;
+pub mod kubernetes;
 pub mod resource_managers;
 pub mod sysctls;
 
 pub use cgroup::CgroupSpec;
 pub use ip_masq::IpMasqSpec;
 pub use kernel::KernelSpec;
+pub use kubernetes::KubernetesSpec;
 pub use resource_managers::ResourceManagersSpec;
 pub use sysctls::SysctlsSpec;
 
@@ -30,4 +32,6 @@ pub struct NodeSpec {
     pub resource_managers: Option<ResourceManagersSpec>,
     /// Masquerade rules; `None`: none are kept.
     pub ip_masq: Option<IpMasqSpec>,
+    /// What the API server is told.
+    pub kubernetes: KubernetesSpec,
 }

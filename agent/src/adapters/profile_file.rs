@@ -5,7 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this adapter is where profiles are read")]
 
-mod keeper;
+pub(in crate::adapters) mod keeper;
 pub(in crate::adapters) mod last_good;
 mod points;
 pub(in crate::adapters) mod watcher;
@@ -34,7 +34,7 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(25);
 /// After this a text that keeps changing is judged as it is.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 /// Pause before a copy that could not be kept (a full disk) is tried again.
-const KEEP_AGAIN: Duration = Duration::from_secs(60);
+pub(in crate::adapters) const KEEP_AGAIN: Duration = Duration::from_secs(60);
 
 /// What is in force, and what is to be said about it.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use trimtab_domain::plan::Finding;
 
+use super::cluster::ClusterThread;
 use super::nri::NriThread;
-use super::{node, record, rehearse};
+use super::{node, profiles, record, rehearse};
 use crate::adapters::certificate_files::CertificateFiles;
 use crate::adapters::drift::KernelEvents;
 use crate::adapters::history_file::HistoryFile;
@@ -25,13 +26,17 @@ use crate::adapters::links::LinkChanges;
 use crate::adapters::nat_writers::NatWriters;
 use crate::adapters::nftables::Changes;
 use crate::adapters::nri::RegistrationBook;
-use crate::adapters::profile_file::{self, LoadedProfile};
+use crate::adapters::profile_file::LoadedProfile;
+use crate::adapters::profile_object::Offer;
 use crate::adapters::uevents::HardwareChanges;
 use crate::cli::exit;
+use crate::cluster::NodeSide;
 use crate::config::{HttpAddress, NriSocket, RemoteArgs, RunArgs};
 use crate::lifecycle;
 use crate::metrics::{Metrics, MetricsOptions};
 use crate::ports::kubelet_answers::KubeletPodResources;
+use crate::ports::nri_stats::NriStats;
+use crate::ports::runtime::ContainerRuntime;
 use crate::reconcile::board::Board;
 use crate::reconcile::engine::{Context, Held, SpecInForce};
 use crate::reconcile::history::History;
@@ -39,6 +44,7 @@ use crate::reconcile::node_view::NodeView;
 use crate::reconcile::orders::Switchboard;
 use crate::reconcile::report::ProfileReport;
 use crate::serve::{self, RateLimit, ServeConfig, ServeState, TlsConfig};
+use crate::subsystems::pinning::desk::Desk;
 
 /// Longest time that the engine gets to finish the step in hand; below the DaemonSet's grace period.
 const ENGINE_END: Duration = Duration::from_secs(10);
@@ -82,27 +88,25 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     metrics.show_traffic(node.traffic);
     let spec = watch::Sender::new(None);
     let cancel = CancellationToken::new();
-    let nri = match &args.nri_socket {
-        NriSocket::Off => None,
-        NriSocket::Path(socket) => {
-            let socket = args.node.host_root.join(socket.strip_prefix("/").unwrap_or(socket));
-            let (stats, spec) = (metrics.nri(), spec.subscribe());
-            let files = Arc::new(HostFs::new(&args.node.host_root)?);
-            let book = RegistrationBook::new(files, "/run/trimtab/nri-registrations");
-            let thread = NriThread { socket, book, desk: node.desk, runtime: node.answered_runtime, stats, spec };
-            Some(thread.start(cancel.clone())?)
-        }
+    let side = NodeSide {
+        reports: shared.board.subscribe(),
+        spec: spec.subscribe(),
+        desk: Arc::clone(&node.desk),
+        view: shared.view.clone(),
     };
+    let offers = ClusterThread::start(args, side, &cancel)?;
+    let nri = nri_thread(args, (node.desk, node.answered_runtime), metrics.nri(), spec.subscribe())?;
+    let nri = nri.map(|thread| thread.start(cancel.clone())).transpose()?;
     // The node is not touched before socket and port are had: an agent that cannot start leaves no trace.
     let (answering, may_begin) = oneshot::channel();
     let engine = {
         let (args, shared, cancel) = (args.clone(), shared.clone(), cancel.clone());
-        let (subsystems, writers) = (node.subsystems, node.nat_writers);
+        let parts = Parts { subsystems: node.subsystems, writers: node.nat_writers, offers };
         thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || {
                 let begin = may_begin.blocking_recv().is_ok();
-                let result = if begin { engine(&args, &shared, (subsystems, writers), spec, &cancel) } else { Ok(()) };
+                let result = if begin { engine(&args, &shared, parts, spec, &cancel) } else { Ok(()) };
                 // Without an engine there is nothing to answer about.
                 cancel.cancel();
                 result
@@ -125,11 +129,33 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
+/// The thread that answers the container runtime, if it is to be answered.
+fn nri_thread(
+    args: &RunArgs,
+    (desk, runtime): (Arc<Desk>, Option<Arc<dyn ContainerRuntime>>),
+    stats: Arc<NriStats>,
+    spec: watch::Receiver<Option<SpecInForce>>,
+) -> anyhow::Result<Option<NriThread>> {
+    let NriSocket::Path(socket) = &args.nri_socket else { return Ok(None) };
+    let socket = args.node.host_root.join(socket.strip_prefix("/").unwrap_or(socket));
+    let files = Arc::new(HostFs::new(&args.node.host_root)?);
+    let book = RegistrationBook::new(files, "/run/trimtab/nri-registrations");
+    Ok(Some(NriThread { socket, book, desk, runtime, stats, spec }))
+}
+
+/// What the engine holds, and by whose word.
+struct Parts {
+    subsystems: Vec<Box<dyn Held>>,
+    writers: Arc<NatWriters>,
+    /// What the API server has for this node, where there is one.
+    offers: Option<watch::Receiver<Offer>>,
+}
+
 /// The engine's thread: profile, kernel events, one loop per subsystem.
 fn engine(
     args: &RunArgs,
     shared: &Shared,
-    (subsystems, writers): (Vec<Box<dyn Held>>, Arc<NatWriters>),
+    Parts { subsystems, writers, offers }: Parts,
     spec_in: watch::Sender<Option<SpecInForce>>,
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
@@ -139,7 +165,7 @@ fn engine(
         tokio::spawn(follow_netfilter(Arc::clone(&drift), writers, cancel.clone()));
         tokio::spawn(follow_interfaces(Arc::clone(&drift), cancel.clone()));
         tokio::spawn(follow_hardware(Arc::clone(&drift), cancel.clone()));
-        let profile = profile_file::follow(&args.node.profile, &args.node.state_dir, cancel.clone());
+        let profile = profiles::follow(args, offers, cancel.clone());
         let spec = spec_in.subscribe();
         tokio::spawn(follow_profile(profile, shared.clone(), spec_in, cancel.clone()));
         tokio::spawn(record::follow_placements(shared.view.clone(), Arc::clone(&shared.history)));

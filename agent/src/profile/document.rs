@@ -1,17 +1,23 @@
 //! The envelope: `apiVersion`, `kind`, `metadata`, and the sections of `spec`.
 
+use trimtab_domain::cluster::label::is_dns_subdomain;
+use trimtab_domain::cluster::selection::Reach;
 use trimtab_domain::spec::NodeSpec;
 
 use super::reader::{Cursor, Object, Problems};
-use super::{cgroup, ip_masq, kernel, resource_managers, sysctls};
+use super::{cgroup, ip_masq, kernel, kubernetes, reach, resource_managers, sysctls};
 
 /// The one version of the format.
 pub const API_VERSION: &str = "trimtab.dev/v1alpha1";
 /// The one kind of document.
 pub const KIND: &str = "NodeProfile";
 
+/// Fields of `spec`: whom it is for, then the sections.
+const SECTIONS: [&str; 8] =
+    ["nodeSelector", "weight", "sysctls", "kernel", "cgroup", "resourceManagers", "ipMasq", "kubernetes"];
+
 /// Reads a document. Every problem is collected; `None` only if nothing can be made of it.
-pub(super) fn read(root: &Cursor<'_>, problems: &mut Problems) -> Option<NodeSpec> {
+pub(super) fn read(root: &Cursor<'_>, problems: &mut Problems) -> Option<(NodeSpec, Reach)> {
     let document = root.object(&["apiVersion", "kind", "metadata", "spec"], problems)?;
     for (field, word) in [("apiVersion", API_VERSION), ("kind", KIND)] {
         if let Some(cursor) = document.required(field, word, problems) {
@@ -21,16 +27,26 @@ pub(super) fn read(root: &Cursor<'_>, problems: &mut Problems) -> Option<NodeSpe
     let metadata = document.required("metadata", "a mapping with name", problems);
     let name = metadata.and_then(|cursor| read_name(&cursor, problems));
     let spec = document.required("spec", "a mapping of sections", problems)?;
-    let sections = ["sysctls", "kernel", "cgroup", "resourceManagers", "ipMasq"];
-    let spec = spec.object(&sections, problems)?;
-    Some(NodeSpec {
+    let spec = spec.object(&SECTIONS, problems)?;
+    let reach = reach::read(&spec, problems);
+    let node = NodeSpec {
         name: name.unwrap_or_default(),
         sysctls: section(&spec, "sysctls", problems, sysctls::read).unwrap_or_default(),
         kernel: section(&spec, "kernel", problems, kernel::read).unwrap_or_default(),
         cgroup: section(&spec, "cgroup", problems, cgroup::read).unwrap_or_default(),
         resource_managers: section(&spec, "resourceManagers", problems, resource_managers::read),
         ip_masq: section(&spec, "ipMasq", problems, ip_masq::read),
-    })
+        kubernetes: section(&spec, "kubernetes", problems, kubernetes::read).unwrap_or_default(),
+    };
+    Some((node, reach))
+}
+
+/// Reads of a document only whom it is for, whatever the rest is like.
+pub(super) fn read_reach(root: &Cursor<'_>, problems: &mut Problems) -> Option<Reach> {
+    let mut others = Problems::default();
+    let document = root.object(&["apiVersion", "kind", "metadata", "spec"], &mut others)?;
+    let spec = document.required("spec", "a mapping of sections", problems)?.object(&SECTIONS, &mut others)?;
+    Some(reach::read(&spec, problems))
 }
 
 fn section<T>(
@@ -59,15 +75,4 @@ fn read_name(metadata: &Cursor<'_>, problems: &mut Problems) -> Option<String> {
         return None;
     }
     Some(name.to_owned())
-}
-
-/// RFC 1123 as Kubernetes reads it: labels of letters, digits and inner hyphens, joined by dots.
-fn is_dns_subdomain(name: &str) -> bool {
-    let label = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }

@@ -55,7 +55,6 @@ struct State {
     tokens: Option<BTreeSet<String>>,
     permission: Option<Permission>,
     watches: watch::Watches,
-    open_watches: CancellationToken,
 }
 
 /// Where it listens; it stops with this.
@@ -75,7 +74,6 @@ impl ApiServer {
             tokens: None,
             permission: None,
             watches: watch::Watches::default(),
-            open_watches: CancellationToken::new(),
         };
         Self {
             shared: Arc::new(Shared { state: Mutex::new(state), connections: Mutex::new(CancellationToken::new()) }),
@@ -117,7 +115,7 @@ impl ApiServer {
 
     /// Ends every open watch in the middle of its stream.
     pub(crate) fn cut_watches(&self) {
-        std::mem::take(&mut self.state().open_watches).cancel();
+        self.state().watches.cut();
     }
 
     /// Forgets the history: open watches get an event with 410, watches and pages from before do too.
@@ -207,6 +205,11 @@ impl ApiServer {
     /// resource (`nodes`, `nodes/status`).
     pub(crate) fn count(&self, verb: &str, resource: &str) -> usize {
         self.state().log.iter().filter(|call| call.verb == verb && call.resource == resource).count()
+    }
+
+    /// Open watches are told nothing any more and do not end, as behind a connection that somebody has forgotten.
+    pub(crate) fn mute_watches(&self) {
+        self.state().watches.mute();
     }
 
     /// How many watches are open.

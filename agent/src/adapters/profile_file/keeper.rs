@@ -15,9 +15,12 @@ use crate::profile::diagnostic::{Diagnostic, Rejected};
 use crate::profile::{self, Profile};
 use crate::reconcile::report::ProfileReport;
 
+/// Name of the kept copy of the API server's profile.
+const OBJECT: &str = "node-profile.last-good";
+
 /// What is in force and what was said last.
-pub(super) struct Keeper {
-    pub(super) path: PathBuf,
+pub(in crate::adapters) struct Keeper {
+    pub(in crate::adapters) path: PathBuf,
     last_good: LastGood,
     /// The copy that is being written.
     keeping: Option<JoinHandle<io::Result<()>>>,
@@ -32,10 +35,19 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(path: &Path, state_dir: &Path) -> Self {
+    pub(in crate::adapters) fn new(path: &Path, state_dir: &Path) -> Self {
+        Self::keeping(path, LastGood::of(state_dir))
+    }
+
+    /// One for the profile that the API server has for this node.
+    pub(in crate::adapters) fn of_object(state_dir: &Path) -> Self {
+        Self::keeping(Path::new("nodeprofiles"), LastGood::named(state_dir, OBJECT))
+    }
+
+    fn keeping(path: &Path, last_good: LastGood) -> Self {
         Self {
             path: path.to_owned(),
-            last_good: LastGood::of(state_dir),
+            last_good,
             keeping: None,
             owed: None,
             seen: None,
@@ -47,16 +59,9 @@ impl Keeper {
     }
 
     /// The first look: the file, and where that is no good the kept copy.
-    pub(super) fn start(&mut self) -> LoadedProfile {
+    pub(in crate::adapters) fn start(&mut self) -> LoadedProfile {
         let text = read_text(&self.path);
-        let kept = match self.last_good.load() {
-            Ok(kept) => kept,
-            Err(damage) => {
-                error!(%damage, "the last good profile cannot be used");
-                self.standing.push(damage.finding());
-                None
-            }
-        };
+        let kept = self.load_kept();
         self.take(text);
         if self.spec.is_none()
             && let Some(kept) = kept
@@ -67,6 +72,35 @@ impl Keeper {
             error!(path = %self.path.display(), "no profile is in force: nothing is held until there is a valid one");
         }
         self.loaded()
+    }
+
+    /// The first look where there is nothing to be read yet: the kept copy.
+    pub(in crate::adapters) fn start_kept(&mut self) -> LoadedProfile {
+        if let Some(kept) = self.load_kept() {
+            self.fall_back(&kept);
+        }
+        self.loaded()
+    }
+
+    /// There is no profile any more, and none to fall back to.
+    pub(in crate::adapters) fn forget(&mut self) {
+        (self.spec, self.owed, self.seen) = (None, None, None);
+        self.warnings.clear();
+        self.report = ProfileReport { generation: self.report.generation, ..ProfileReport::default() };
+        if let Err(error) = self.last_good.remove() {
+            error!(%error, "the kept profile cannot be removed; a restart without the API server would bring it back");
+        }
+    }
+
+    fn load_kept(&mut self) -> Option<Vec<u8>> {
+        match self.last_good.load() {
+            Ok(kept) => kept,
+            Err(damage) => {
+                error!(%damage, "the last good profile cannot be used");
+                self.standing.push(damage.finding());
+                None
+            }
+        }
     }
 
     fn fall_back(&mut self, kept: &[u8]) {
@@ -90,7 +124,7 @@ impl Keeper {
     }
 
     /// Judges a text; true if something is to be told.
-    pub(super) fn take(&mut self, text: Result<Vec<u8>, Rejected>) -> bool {
+    pub(in crate::adapters) fn take(&mut self, text: Result<Vec<u8>, Rejected>) -> bool {
         let before = (self.report.clone(), self.warnings.clone());
         let file = self.path.to_string_lossy().into_owned();
         match text.as_ref().map_err(Rejected::clone).and_then(|text| profile::parse(&file, text)) {
@@ -141,24 +175,24 @@ impl Keeper {
     }
 
     /// Begins to write the copy that could not be written before.
-    pub(super) fn keep_owed(&mut self) {
+    pub(in crate::adapters) fn keep_owed(&mut self) {
         let (last_good, owed) = (self.last_good.clone(), self.owed.clone());
         self.keeping = owed.map(|text| tokio::task::spawn_blocking(move || last_good.store(&text)));
     }
 
     /// True while a copy is being written.
-    pub(super) fn is_keeping(&self) -> bool {
+    pub(in crate::adapters) fn is_keeping(&self) -> bool {
         self.keeping.is_some()
     }
 
     /// True if a copy could not be written and must be tried again.
-    pub(super) fn owes(&self) -> bool {
+    pub(in crate::adapters) fn owes(&self) -> bool {
         self.owed.is_some() && self.keeping.is_none()
     }
 
     /// Waits until the copy is written; true if there is something new to be told of it. A profile is used even if it
     /// cannot be kept.
-    pub(super) async fn kept(&mut self) -> bool {
+    pub(in crate::adapters) async fn kept(&mut self) -> bool {
         const CODE: &str = "last-good-profile-not-kept";
         let Some(keeping) = &mut self.keeping else { return false };
         let done = keeping.await.map_err(io::Error::other).flatten();
@@ -186,7 +220,7 @@ impl Keeper {
         }
     }
 
-    pub(super) fn cannot_follow(&mut self, error: &io::Error) {
+    pub(in crate::adapters) fn cannot_follow(&mut self, error: &io::Error) {
         error!(%error, "changes of the profile are not seen until the agent is started again");
         self.standing.push(Finding {
             severity: Severity::Error,
@@ -197,7 +231,7 @@ impl Keeper {
         });
     }
 
-    pub(super) fn loaded(&self) -> LoadedProfile {
+    pub(in crate::adapters) fn loaded(&self) -> LoadedProfile {
         let findings = self.standing.iter().chain(&self.warnings).cloned().collect();
         LoadedProfile { spec: self.spec.clone(), report: self.report.clone(), findings }
     }

@@ -103,6 +103,17 @@ impl LastGood {
         File::open(directory)?.sync_all()
     }
 
+    /// Removes the copy; none there is fine.
+    ///
+    /// # Errors
+    /// What the kernel said; the copy is then still there.
+    pub(in crate::adapters) fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn set_aside(&self) -> io::Result<PathBuf> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let free =

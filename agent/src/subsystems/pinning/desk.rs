@@ -161,6 +161,12 @@ impl Desk {
         }
     }
 
+    /// Who is refused at the moment.
+    #[must_use]
+    pub fn held(&self) -> Vec<HeldContainer> {
+        self.lock().held.list()
+    }
+
     /// What a pass has to know.
     #[must_use]
     pub fn view(&self) -> DeskView {

@@ -237,7 +237,7 @@ fn apply_to(store: &mut Store, call: &Call, place: &Place) -> Result<Answered, R
         }
         metadata
     };
-    if after == before {
+    if after == before && owners == store.owners(&object) {
         return Ok(Answered::read(before));
     }
     Ok(Answered::wrote(200, store.replace_owned(&object, &before, after, owners)))

@@ -17,13 +17,14 @@ enum Step {
 type Path = Vec<Step>;
 
 /// The fields of each manager.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Owners(BTreeMap<String, BTreeSet<Path>>);
 
 impl Owners {
     /// What `managedFields` would begin with.
     pub(super) fn managers(&self) -> Vec<Value> {
-        self.0.keys().map(|manager| json!({"manager": manager})).collect()
+        let name = |manager: &String| manager.trim_end_matches(" (status)").to_owned();
+        self.0.keys().map(|manager| json!({"manager": name(manager)})).collect()
     }
 }
 
@@ -128,6 +129,7 @@ pub(super) fn apply(
         remove(&mut merged, path);
     }
     owners.0.insert(manager.to_owned(), wanted.into_keys().collect());
+    owners.0.retain(|_, paths| !paths.is_empty());
     Ok(merged)
 }
 

@@ -152,7 +152,9 @@ impl Store {
         object["apiVersion"] = place.api_version().into();
         object["kind"] = self.kind(place).unwrap_or_default().into();
         let metadata = &mut object["metadata"];
-        metadata["uid"] = format!("00000000-0000-0000-0000-{:012}", self.made).into();
+        if metadata["uid"].is_null() {
+            metadata["uid"] = format!("00000000-0000-0000-0000-{:012}", self.made).into();
+        }
         metadata["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
         metadata["generation"] = 1.into();
         if !place.namespace.is_empty() {

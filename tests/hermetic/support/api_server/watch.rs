@@ -8,7 +8,6 @@ use axum::http::{Response, header};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tokio_util::sync::CancellationToken;
 
 use super::log::Call;
 use super::path::Place;
@@ -36,23 +35,42 @@ struct Watcher {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Watches(Vec<Watcher>);
+pub(super) struct Watches {
+    open: Vec<Watcher>,
+    /// Those that are told nothing; kept, so that they do not end.
+    muted: Vec<Watcher>,
+}
 
 impl Watches {
     pub(super) fn tell(&mut self, event: &StoreEvent) {
-        self.0.retain(|watcher| watcher.tell(event));
+        self.open.retain(|watcher| watcher.tell(event));
     }
 
     /// Ends all with the event that tells a client to list again.
     pub(super) fn expire(&mut self, now: u64) {
-        for watcher in self.0.drain(..) {
+        for watcher in self.open.drain(..) {
             let _gone = watcher.out.send(line("ERROR", &Refused::gone(0, now).object()));
         }
     }
 
+    /// Ends all in the middle of their streams.
+    pub(super) fn cut(&mut self) {
+        for watcher in self.open.drain(..).chain(self.muted.drain(..)) {
+            let _gone = watcher.out.send(Err(broken()));
+        }
+    }
+
     pub(super) fn count(&mut self) -> usize {
-        self.0.retain(|watcher| !watcher.out.is_closed());
-        self.0.len()
+        self.open.retain(|watcher| !watcher.out.is_closed());
+        self.open.len()
+    }
+
+    pub(super) fn mute(&mut self) {
+        self.muted.append(&mut self.open);
+    }
+
+    fn is_muted(&self, out: &mpsc::UnboundedSender<Line>) -> bool {
+        self.muted.iter().any(|watcher| watcher.out.same_channel(out))
     }
 }
 
@@ -123,9 +141,9 @@ pub(super) fn watch(server: &ApiServer, call: &Call, place: &Place) -> Result<Re
     let wants_bookmarks = ["true", "1"].contains(&call.parameter("allowWatchBookmarks"));
     let timeout = call.parameter("timeoutSeconds").parse().map_or(DEFAULT_TIMEOUT, Duration::from_secs);
     let bookmark = json!({"apiVersion": place.api_version(), "kind": kind, "metadata": {"resourceVersion": ""}});
-    let life = Life { server: server.clone(), cut: state.open_watches.clone(), bookmark, wants_bookmarks, timeout };
+    let life = Life { server: server.clone(), bookmark, wants_bookmarks, timeout };
     tokio::spawn(life.live(watcher.out.clone()));
-    state.watches.0.push(watcher);
+    state.watches.open.push(watcher);
     drop(state);
     let body = Body::from_stream(UnboundedReceiverStream::new(lines));
     Ok(Response::builder().header(header::CONTENT_TYPE, "application/json").body(body).unwrap())
@@ -133,7 +151,6 @@ pub(super) fn watch(server: &ApiServer, call: &Call, place: &Place) -> Result<Re
 
 struct Life {
     server: ApiServer,
-    cut: CancellationToken,
     bookmark: Value,
     wants_bookmarks: bool,
     timeout: Duration,
@@ -149,12 +166,16 @@ impl Life {
         loop {
             tokio::select! {
                 () = out.closed() => return,
-                () = self.cut.cancelled() => {
-                    let _gone = out.send(Err(broken()));
+                () = &mut end => {
+                    if self.server.state().watches.is_muted(&out) {
+                        return;
+                    }
                     break;
                 }
-                () = &mut end => break,
                 _ = bookmarks.tick(), if self.wants_bookmarks => {
+                    if self.server.state().watches.is_muted(&out) {
+                        continue;
+                    }
                     let version = self.server.state().store.version().to_string();
                     self.bookmark["metadata"]["resourceVersion"] = version.into();
                     let _gone = out.send(line("BOOKMARK", &self.bookmark));
@@ -162,7 +183,7 @@ impl Life {
             }
         }
         // The stream ends once its last sender is gone: the one that is told of events.
-        self.server.state().watches.0.retain(|watcher| !watcher.out.same_channel(&out));
+        self.server.state().watches.open.retain(|watcher| !watcher.out.same_channel(&out));
     }
 }
 

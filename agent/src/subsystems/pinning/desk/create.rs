@@ -14,7 +14,7 @@ use super::tally::Decided;
 use crate::ports::admission::{Created, Refused};
 
 /// Reason of a refusal that the kubelet does not know: it would not ask before it knows the node.
-const NOT_READY: &str = "NodeNotObserved";
+pub(super) const NOT_READY: &str = "NodeNotObserved";
 
 impl State {
     pub(super) fn create(&mut self, sandbox: &Sandbox, container: &SandboxContainer) -> Result<Created, Refused> {

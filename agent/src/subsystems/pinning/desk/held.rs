@@ -8,6 +8,7 @@ use trimtab_domain::roster::Sandbox;
 use trimtab_domain::roster::identity::{PodOrigin, origin};
 use trimtab_domain::workload::PodUid;
 
+use super::create::NOT_READY;
 use crate::ports::admission::Refused;
 
 /// A container that was refused and has not been created since.
@@ -34,11 +35,13 @@ pub struct HeldContainer {
 }
 
 impl HeldContainer {
-    /// True if its pod should be failed, once somebody can: it has waited for `hold` and more. A pod from a file of the
-    /// node is never failed: nobody would make it again.
+    /// When its pod should be failed by somebody who can, if pods are after this time; `None`: never. A pod from a file of
+    /// the node is not, since nobody would make it again; nor is one that was only asked to wait for the first pass, or
+    /// that nobody has tried to start a second time.
     #[must_use]
-    pub fn is_to_fail(&self, now: Instant, hold: Duration) -> bool {
-        !self.static_pod && now.saturating_duration_since(self.first) >= hold
+    pub fn fails_at(&self, hold: Duration) -> Option<Instant> {
+        let for_good = !self.static_pod && self.tries > 1 && self.refused.reason != NOT_READY;
+        for_good.then_some(self.first + hold)
     }
 }
 
@@ -114,12 +117,19 @@ mod tests {
             held.refuse(&sandbox(source), "main", &refused);
             let held = held.list().pop().unwrap();
             assert_eq!(held.tries, 2);
-            assert_eq!(
-                held.is_to_fail(held.first + Duration::from_secs(after), hold),
-                expected,
-                "{source} after {after} s"
-            );
+            let now = held.first + Duration::from_secs(after);
+            assert_eq!(held.fails_at(hold).is_some_and(|at| at <= now), expected, "{source} after {after} s");
         }
+    }
+
+    #[test]
+    fn nobody_is_failed_at_the_first_try_or_before_the_first_pass() {
+        let mut held = HeldContainers::default();
+        let refused = |reason: &str| Refused { reason: reason.into(), message: "no".into() };
+        held.refuse(&sandbox("api"), "once", &refused("TopologyAffinityError"));
+        held.refuse(&sandbox("api"), "early", &refused(NOT_READY));
+        held.refuse(&sandbox("api"), "early", &refused(NOT_READY));
+        assert!(held.list().iter().all(|held| held.fails_at(Duration::ZERO).is_none()));
     }
 
     #[test]

@@ -1,0 +1,103 @@
+//! How the API server is reached: a kubeconfig, the service account of a pod, or not at all.
+
+#![expect(clippy::disallowed_methods, reason = "the token and the certificates are mounted into the agent's own pod")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use super::{ApiError, ApiServer};
+
+/// Time to make a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How the API server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// By a kubeconfig and its current context.
+    Kubeconfig(PathBuf),
+    /// At this address, as the service account whose token and authority are in this directory.
+    ServiceAccount {
+        /// `https://HOST:PORT`.
+        server: String,
+        /// Directory with `token` and `ca.crt`.
+        directory: PathBuf,
+    },
+}
+
+/// The API server cannot be addressed; trying again is of no use until the files change.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The kubeconfig is not usable.
+    #[error("cannot use the kubeconfig {}", path.display())]
+    Kubeconfig {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The address is none.
+    #[error("{server:?} is not the address of an API server; write https://HOST:PORT")]
+    Address {
+        /// The address.
+        server: String,
+    },
+    /// The client cannot be made.
+    #[error("cannot make a client for {server}")]
+    Client {
+        /// The address.
+        server: String,
+        /// What is wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A token that somebody else keeps fresh.
+#[derive(Debug, Clone)]
+pub(super) struct TokenFile(PathBuf);
+
+impl TokenFile {
+    pub(super) fn read(&self) -> Result<String, ApiError> {
+        let token = std::fs::read_to_string(&self.0).map_err(|error| ApiError::Unauthorized {
+            detail: format!("cannot read the token {}: {error}", self.0.display()),
+        })?;
+        Ok(token.trim().to_owned())
+    }
+}
+
+/// Makes a client; nothing is sent yet. Needs a tokio runtime.
+///
+/// # Errors
+/// [`ConnectError`] if files or the address are not usable.
+pub async fn connect(access: &Access) -> Result<ApiServer, ConnectError> {
+    let (mut config, token) = match access {
+        Access::Kubeconfig(path) => (of_kubeconfig(path).await?, None),
+        Access::ServiceAccount { server, directory } => {
+            let url = server.parse().map_err(|_| ConnectError::Address { server: server.clone() })?;
+            let mut config = Config::new(url);
+            let authority = directory.join("ca.crt");
+            config.root_cert_file = authority.exists().then_some(authority);
+            (config, Some(TokenFile(directory.join("token"))))
+        }
+    };
+    config.connect_timeout = Some(CONNECT);
+    // Watches are silent for long; their silence is judged by bookmarks, and every other request has its own deadline.
+    config.read_timeout = None;
+    config.write_timeout = Some(CONNECT);
+    config.default_retry = false;
+    let server = config.cluster_url.to_string();
+    let client = Client::try_from(config).map_err(|error| ConnectError::Client { server, source: Box::new(error) })?;
+    Ok(ApiServer { client, token })
+}
+
+async fn of_kubeconfig(path: &Path) -> Result<Config, ConnectError> {
+    let unusable =
+        |source: Box<dyn std::error::Error + Send + Sync>| ConnectError::Kubeconfig { path: path.to_owned(), source };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unusable(Box::new(error)))?;
+    let options = KubeConfigOptions::default();
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(Box::new(error)))
+}

@@ -1,0 +1,188 @@
+//! The agent at home in its cluster: which profile the API server has for this node, and what is told of the node.
+//!
+//! A guest, not a master: the node is held whether the API server answers or not. Everything here runs on a thread of its
+//! own, reads the newest report as `serve` does, and hands the engine one thing only: an [`Offer`]. What is decided is
+//! decided in `trimtab_domain::cluster`.
+
+mod clock;
+mod conditions;
+pub mod crd;
+mod events;
+mod extended;
+pub mod follow;
+pub mod happenings;
+pub mod health;
+mod held;
+mod pauses;
+pub mod profiles;
+pub mod state;
+mod topology;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+use trimtab_domain::cluster::selection::Choice;
+
+use self::conditions::Conditions;
+use self::events::Events;
+use self::extended::ExtendedResources;
+use self::follow::{Following, Seen, follow};
+use self::held::HeldPods;
+use self::profiles::ProfileObject;
+use self::state::StateObject;
+use self::topology::Topology;
+use crate::adapters::api_server::{ApiServer, Form, NODE_PROFILES, NODES};
+use crate::adapters::pod_failure::ApiPods;
+use crate::adapters::profile_object::Offer;
+use crate::reconcile::engine::SpecInForce;
+use crate::reconcile::node_view::NodeView;
+use crate::reconcile::report::NodeReport;
+use crate::subsystems::pinning::desk::Desk;
+
+/// What is known of this node's own object.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OwnNode {
+    /// Its uid: another one is another node of the same name.
+    pub uid: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Who owns fields of it, by server-side apply or otherwise.
+    pub owners: BTreeSet<String>,
+}
+
+impl OwnNode {
+    fn shape(mut object: Value) -> Option<(String, Self)> {
+        let metadata = object.get_mut("metadata").map(Value::take)?;
+        let name = metadata.get("name")?.as_str()?.to_owned();
+        let texts = |field: &str| {
+            let map = metadata.get(field).and_then(Value::as_object);
+            let pair = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+            map.into_iter().flatten().filter_map(pair).collect()
+        };
+        let uid = metadata.get("uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let entries = metadata.get("managedFields").and_then(Value::as_array).into_iter().flatten();
+        let owners = entries.filter_map(|entry| Some(entry.get("manager")?.as_str()?.to_owned())).collect();
+        Some((name, Self { uid, labels: texts("labels"), annotations: texts("annotations"), owners }))
+    }
+}
+
+/// How busy an agent may be at its start.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The first request is made within this time, at random: a cluster that was switched on starts all at once.
+    pub start: Duration,
+    /// Watches are ended after this time, and up to as long again.
+    pub watch: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { start: Duration::from_secs(10), watch: Duration::from_secs(1200) }
+    }
+}
+
+/// The node, as far as the API server is told of it.
+pub struct NodeSide {
+    /// What was found and done.
+    pub reports: watch::Receiver<Arc<NodeReport>>,
+    /// The profile in force.
+    pub spec: watch::Receiver<Option<SpecInForce>>,
+    /// Who is refused by pinning.
+    pub desk: Arc<Desk>,
+    /// Who holds which CPUs and memory.
+    pub view: watch::Receiver<Arc<NodeView>>,
+}
+
+/// What others of this room and of the roof follow.
+#[derive(Debug, Clone)]
+pub struct Views {
+    /// This node's own object; nothing known: [`Seen::Unknown`], deleted or not made yet: an empty map.
+    pub node: watch::Receiver<Seen<OwnNode>>,
+    /// Every profile of the cluster.
+    pub profiles: watch::Receiver<Seen<ProfileObject>>,
+    /// What was decided of the profiles.
+    pub choice: watch::Receiver<Choice>,
+}
+
+/// The room: what it has seen, and what it tells.
+pub struct Cluster {
+    node: String,
+    pace: Pace,
+    seen_node: watch::Sender<Seen<OwnNode>>,
+    seen_profiles: watch::Sender<Seen<ProfileObject>>,
+    choice: watch::Sender<Choice>,
+    offer: watch::Sender<Offer>,
+}
+
+impl Cluster {
+    /// A room for this node; the receiver tells the profile that the API server has for it, once it has answered.
+    #[must_use]
+    pub fn new(node: String, pace: Pace) -> (Self, watch::Receiver<Offer>) {
+        let (offer, offered) = watch::channel(Offer::Unknown);
+        let cluster = Self {
+            node,
+            pace,
+            seen_node: watch::Sender::new(Seen::Unknown),
+            seen_profiles: watch::Sender::new(Seen::Unknown),
+            choice: watch::Sender::new(Choice::default()),
+            offer,
+        };
+        (cluster, offered)
+    }
+
+    /// What there is to follow.
+    #[must_use]
+    pub fn views(&self) -> Views {
+        Views {
+            node: self.seen_node.subscribe(),
+            profiles: self.seen_profiles.subscribe(),
+            choice: self.choice.subscribe(),
+        }
+    }
+
+    /// Follows profiles and the own Node, and tells of this one, until cancelled.
+    pub async fn run(self, api: ApiServer, side: NodeSide, cancel: CancellationToken) {
+        let views = self.views();
+        let mut tasks = JoinSet::new();
+        let own = Following { collection: NODES, only: Some(self.node.clone()), form: Form::Metadata, pace: self.pace };
+        tasks.spawn(follow(api.clone(), own, OwnNode::shape, self.seen_node));
+        let all = Following { collection: NODE_PROFILES, only: None, form: Form::Whole, pace: self.pace };
+        tasks.spawn(follow(api.clone(), all, ProfileObject::shape, self.seen_profiles));
+        tasks.spawn(profiles::choose(self.node.clone(), views.clone(), self.choice, self.offer));
+        tell(&mut tasks, &api, &self.node, &views, side);
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            // None of them ends by itself; the node is held without them.
+            Some(ended) = tasks.join_next() => {
+                error!(?ended, "the API server is not spoken with any more until the agent is restarted");
+            }
+        }
+    }
+}
+
+/// Events of pods that may wait to be told.
+const WAITING_EVENTS: usize = 16;
+
+/// Begins everything that tells.
+fn tell(tasks: &mut JoinSet<()>, api: &ApiServer, node: &str, views: &Views, side: NodeSide) {
+    let NodeSide { reports, spec, desk, view } = side;
+    let (api, node, own) = (|| api.clone(), || node.to_owned(), || views.node.clone());
+    let (health, healths) = watch::channel(health::health(&reports.borrow()));
+    tasks.spawn(health::follow(reports.clone(), health));
+    tasks.spawn(Conditions { api: api(), node: node(), own: own(), health: healths.clone() }.keep());
+    tasks.spawn(StateObject { api: api(), node: node(), views: views.clone(), health: healths }.keep());
+    tasks.spawn(ExtendedResources { api: api(), node: node(), own: own(), spec: spec.clone() }.keep());
+    tasks.spawn(Topology { api: api(), node: node(), own: own(), spec: spec.clone(), view }.keep());
+    let (events, of_pods) = mpsc::channel(WAITING_EVENTS);
+    tasks.spawn(Events { api: api(), node: node(), own: own(), reports: reports.clone(), of_pods }.tell());
+    let failure = Arc::new(ApiPods::new(api()));
+    tasks.spawn(HeldPods { desk, failure, spec, reports, events }.fail());
+}

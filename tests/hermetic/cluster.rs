@@ -1,0 +1,167 @@
+//! The agent in its cluster, against the double of the API server; time is paused, so minutes cost nothing.
+
+mod cost;
+mod crd;
+mod held;
+mod profiles;
+mod rights;
+mod telling;
+mod topology;
+mod trouble;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use trimtab::adapters::api_server::ApiServer;
+use trimtab::adapters::profile_object::Offer;
+use trimtab::cluster::{Cluster, NodeSide, Pace, Views};
+use trimtab::reconcile::board::Board;
+use trimtab::reconcile::engine::SpecInForce;
+use trimtab::reconcile::node_view::NodeView;
+use trimtab::reconcile::report::{ProfileReport, State, SubsystemReport};
+use trimtab::subsystems::pinning::desk::Desk;
+use trimtab_domain::spec::NodeSpec;
+
+use crate::support::api_server::ApiServer as Double;
+
+/// Longest wait by the paused clock; what hangs for ever ends the test.
+const LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+const NODE: &str = "/api/v1/nodes/n1";
+
+/// Path of a profile.
+fn profile(name: &str) -> String {
+    format!("/apis/trimtab.dev/v1alpha1/nodeprofiles/{name}")
+}
+
+/// A profile for nodes of a pool that asks for one sysctl.
+fn for_pool(pool: &str, weight: u32, somaxconn: u32) -> Value {
+    json!({"spec": {
+        "nodeSelector": {"matchLabels": {"pool": pool}},
+        "weight": weight,
+        "sysctls": {"values": {"net.core.somaxconn": somaxconn}},
+    }})
+}
+
+/// Names of the subsystems, as the agent has them.
+const PARTS: [&str; 6] = ["sysctl", "kernel", "cgroup", "pinning", "allocatable", "masquerade"];
+
+/// The node's own side: what the engine would publish.
+struct Engine {
+    board: Board,
+    spec: watch::Sender<Option<SpecInForce>>,
+    desk: Arc<Desk>,
+    view: watch::Sender<Arc<NodeView>>,
+}
+
+impl Engine {
+    fn new(desk: Arc<Desk>) -> Self {
+        Self {
+            board: Board::new("n1".into(), &PARTS),
+            spec: watch::Sender::new(None),
+            desk,
+            view: watch::Sender::default(),
+        }
+    }
+
+    fn side(&self) -> NodeSide {
+        NodeSide {
+            reports: self.board.subscribe(),
+            spec: self.spec.subscribe(),
+            desk: Arc::clone(&self.desk),
+            view: self.view.subscribe(),
+        }
+    }
+
+    fn hold(&self, generation: u64, spec: NodeSpec) {
+        let profile = ProfileReport {
+            name: spec.name.clone(),
+            generation,
+            source: format!("nodeprofiles/{}", spec.name),
+            valid: true,
+            errors: Vec::new(),
+        };
+        self.board.publish_profile(profile);
+        self.spec.send_replace(Some(SpecInForce { generation, spec: Arc::new(spec) }));
+    }
+
+    /// Every part has ended a pass, and all is well.
+    fn converge(&self) {
+        for name in PARTS {
+            self.publish(name, |report| report.state = State::Converged);
+        }
+    }
+
+    fn publish(&self, name: &'static str, change: impl FnOnce(&mut SubsystemReport)) {
+        let now = self.board.subscribe().borrow().clone();
+        let mut report = SubsystemReport::clone(now.subsystems.iter().find(|report| report.name == name).unwrap());
+        change(&mut report);
+        self.board.publish(report);
+    }
+}
+
+/// A node with its agent's room.
+struct Scene {
+    engine: Engine,
+    offers: watch::Receiver<Offer>,
+    views: Views,
+    _end: DropGuard,
+}
+
+impl Scene {
+    /// A double with this node, and nothing else.
+    fn server() -> Double {
+        let server = Double::new();
+        server.put(NODE, json!({"metadata": {"labels": {"pool": "web"}}}));
+        server
+    }
+
+    fn new(server: &Double) -> Self {
+        Self::with(server, Engine::new(Arc::default()))
+    }
+
+    fn with(server: &Double, engine: Engine) -> Self {
+        Self::named(server, "n1", engine)
+    }
+
+    fn named(server: &Double, node: &str, engine: Engine) -> Self {
+        let (cluster, offers) = Cluster::new(node.to_owned(), Pace::default());
+        let views = cluster.views();
+        let cancel = CancellationToken::new();
+        tokio::spawn(cluster.run(ApiServer::new(server.client()), engine.side(), cancel.clone()));
+        Self { engine, offers, views, _end: cancel.drop_guard() }
+    }
+
+    async fn until(&mut self, what: &str, fits: impl Fn(&Offer) -> bool) -> Offer {
+        let seen = tokio::time::timeout(LIMIT, self.offers.wait_for(|offer| fits(offer))).await;
+        let offer = seen.ok().and_then(Result::ok).map(|offer| offer.clone());
+        offer.unwrap_or_else(|| panic!("not offered: {what}"))
+    }
+
+    async fn until_profile(&mut self, name: &str) -> Offer {
+        let wanted = format!("nodeprofiles/{name}");
+        self.until(name, |offer| matches!(offer, Offer::Object { origin, .. } if *origin == wanted)).await
+    }
+
+    async fn until_value(&mut self, somaxconn: u32) {
+        let wanted = format!("\"net.core.somaxconn\":{somaxconn}");
+        self.until(&wanted, |offer| matches!(offer, Offer::Object { text, .. } if text.contains(&wanted))).await;
+    }
+
+    async fn until_nothing(&mut self) -> Offer {
+        self.until("nothing", |offer| matches!(offer, Offer::Nothing { .. })).await
+    }
+}
+
+/// Lets this much paused time go by, with everything that happens in it.
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// Lists and watches that were asked for.
+fn reads(server: &Double) -> usize {
+    server.calls().iter().filter(|call| call.verb == "list" || call.verb == "watch").count()
+}

@@ -1,0 +1,95 @@
+//! The role of the agent: with it everything works, and there is nothing in it that is not used.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::*;
+use crate::pinning::{converge, static_cpus};
+use crate::support::api_server::Call;
+use crate::support::fake_cgroups::{Ask, FakeCgroups, Shape};
+use crate::support::node_runtime::NodeRuntime;
+use trimtab_domain::cgroup::Version;
+use trimtab_domain::spec::cgroup::CgroupDriver;
+use trimtab_domain::workload::QosClass::Guaranteed;
+
+/// Group, resource, verb.
+type Right = (String, String, String);
+
+fn role() -> BTreeSet<Right> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/components/objects/role.yaml");
+    let text = fs::read_to_string(path).unwrap();
+    let role: Value = serde_saphyr::from_str(text.split("\n---\n").next().unwrap()).unwrap();
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let mut rights = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                rights.extend(texts(&rule["verbs"]).into_iter().map(|verb| (group.clone(), resource.clone(), verb)));
+            }
+        }
+    }
+    rights
+}
+
+/// What a call needs; applying may make the object, which needs the right to create, too.
+fn needed(call: &Call) -> Vec<Right> {
+    let right = |verb: &str| (call.group.clone(), call.resource.clone(), verb.to_owned());
+    match call.verb {
+        "apply" if call.resource.contains('/') => vec![right("patch")],
+        "apply" => vec![right("patch"), right("create")],
+        verb => vec![right(verb)],
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_role_is_enough_and_not_too_much() {
+    let (granted, server) = (role(), Scene::server());
+    assert!(granted.iter().all(|(group, resource, verb)| ![group, resource, verb].contains(&&"*".to_owned())));
+    let allowed = granted.clone();
+    server.permit(move |call| needed(call).iter().all(|right| allowed.contains(right)));
+    server.put(&profile("web"), for_pool("web", 1, 1));
+    let mut spec = static_cpus("0");
+    spec.kubernetes.node_resource_topology = true;
+    spec.kubernetes.extended_resources = [("example.com/dongle".to_owned(), 1)].into();
+    let node = FakeCgroups::new(Version::V2, CgroupDriver::Systemd, Shape { nodes: 1, cores_per_node: 4, threads: 1 });
+    let (pinning, view) = trimtab::subsystems::pinning::Pinning::new(node.ports());
+    converge(&pinning, &spec).await;
+    let mut runtime = NodeRuntime::new(&node);
+    runtime.connect(pinning.desk());
+    runtime.run_pod(Guaranteed, "a", &[]);
+    (0..2).for_each(|_| drop(runtime.create("a", "main", Ask::cpus(5)).unwrap_err()));
+    let name = runtime.pods["a"].sandbox.name.clone();
+    server.put(
+        &format!("/api/v1/namespaces/shop/pods/{name}"),
+        json!({"metadata": {"uid": "a"}, "status": {"phase": "Pending"}}),
+    );
+    let scene = Scene::with(&server, Engine::new(pinning.desk()));
+    scene.engine.view.send_replace(view.borrow().clone());
+    scene.engine.hold(1, spec);
+    scene.engine.converge();
+    for count in 1..=650 {
+        super::telling::drift(&scene.engine, count, "net.core.somaxconn");
+        pass(Duration::from_secs(1)).await;
+    }
+    let calls = server.calls();
+    let refused: Vec<&Call> =
+        calls.iter().filter(|call| !needed(call).iter().all(|right| granted.contains(right))).collect();
+    assert_eq!(refused.len(), 0, "{refused:?}");
+    let used: BTreeSet<Right> = calls.iter().flat_map(needed).collect();
+    assert_eq!(used, granted, "what is used, and what is granted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_any_right_the_node_is_held_all_the_same_and_the_server_is_asked_rarely() {
+    let server = Scene::server();
+    server.permit(|_| false);
+    let scene = Scene::new(&server);
+    pass(Duration::from_secs(3600)).await;
+    assert_eq!(*scene.offers.borrow(), Offer::Unknown);
+    assert!(server.calls().len() <= 2 * 62, "{} calls in an hour", server.calls().len());
+}
