@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
@@ -190,8 +190,10 @@ impl History {
         self.note_at(change, SystemTime::now());
     }
 
-    /// Notes a change of that time.
+    /// Notes a change of that time, in whole milliseconds: what is kept over a restart has no finer time.
     pub fn note_at(&self, change: Change, time: SystemTime) {
+        let finer = time.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos() % 1_000_000;
+        let time = time.checked_sub(Duration::from_nanos(finer.into())).unwrap_or(time);
         let mut ring = self.ring();
         let id = ring.newest.saturating_add(1);
         ring.push(Entry { id, time, change });
@@ -287,6 +289,14 @@ mod tests {
         let ids: Vec<u64> = history.entries().iter().map(|entry| entry.id).collect();
         assert_eq!(ids, [4, 7, 8]);
         assert_eq!(*history.subscribe().borrow(), 8);
+    }
+
+    #[test]
+    fn a_time_is_the_same_before_and_after_it_was_kept() {
+        let history = History::default();
+        history.note_at(change("a"), UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789));
+        let kept = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        assert_eq!(history.entries().first().map(|entry| entry.time), Some(kept));
     }
 
     #[test]
