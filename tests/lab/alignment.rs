@@ -1,13 +1,13 @@
 //! Where CPUs and memory come from on a machine with several NUMA nodes, as the kernel tells it.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 use trimtab_domain::cpuset::CpuSet;
 
-use crate::agent::shown;
+use crate::agent::{LIMIT, shown};
 use crate::cluster::pods::Pod;
 use crate::cluster::truth;
+use crate::cluster::wait::until;
 use crate::scenario::Machine;
 
 /// More CPUs than any node of any machine has left.
@@ -91,13 +91,12 @@ pub(crate) fn aligned(machine: &mut Machine) {
     assert_eq!(home.len(), 1, "{allowed:?}");
     assert_eq!(allowed.mems, home, "{allowed:?}");
     let id = &machine.running.last().unwrap().id;
-    let limit = crate::agent::LIMIT;
-    crate::cluster::wait::until("it has touched its memory", limit, || {
+    // Before it becomes what it runs, a process has pages of whoever made it.
+    until("its pages are on its node", LIMIT, || {
         let pages = truth::pages_by_node(id);
-        if pages.values().sum::<u64>() > 128 { Ok(()) } else { Err(format!("{pages:?}")) }
+        let nodes: CpuSet = pages.keys().copied().collect();
+        if pages.values().sum::<u64>() > 128 && nodes == home { Ok(()) } else { Err(format!("{pages:?}")) }
     });
-    let pages: BTreeSet<u32> = truth::pages_by_node(id).into_keys().collect();
-    assert_eq!(pages, home.iter().collect(), "pages of a process");
     machine.end(machine.running.len() - 1);
     if machine.topology == "memory-only" {
         memory_only();
@@ -110,8 +109,11 @@ fn memory_only() {
     let text = shown("topology");
     let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
     let nodes = shown["numaNodes"].as_array().unwrap();
-    let memory = |node: usize| &nodes[node]["memory"][0];
-    let bytes = |node: usize, name: &str| memory(node)[name].as_u64().unwrap_or_else(|| panic!("{name}: {text}"));
+    let bytes = |node: usize, name: &str| {
+        let mut kinds = nodes[node]["memory"].as_array().unwrap().iter();
+        let memory = kinds.find(|kind| kind["memoryType"] == "memory").unwrap();
+        memory[name].as_u64().unwrap_or_else(|| panic!("{name}: {text}"))
+    };
     for (node, reserved) in [(0, 100 << 20), (1, 0), (2, 64 << 20)] {
         assert_eq!(bytes(node, "reservedBytes"), reserved, "{text}");
         assert_eq!(bytes(node, "allocatableBytes"), bytes(node, "totalBytes") - reserved, "{text}");
