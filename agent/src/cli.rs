@@ -94,7 +94,7 @@ pub enum Command {
     /// Applies the profile, then watches for drift and repairs it, and answers on the socket and over HTTP. A changed
     /// profile is picked up at once; a bad one is refused and the last good one stays in force. SIGTERM ends it; the
     /// node keeps its settings, `trimtab rollback` gives them back.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
 
     /// Show what would change on this node: old -> new per object; changes nothing
     ///

@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn the_heaviest_that_selects_the_node_wins_and_ties_go_by_name() {
-        let cases: [(&str, &[(&str, Result<Reach, &str>)], Option<&str>); 6] = [
+        type Offered<'a> = &'a [(&'a str, Result<Reach, &'a str>)];
+        let cases: [(&str, Offered<'_>, Option<&str>); 6] = [
             ("none at all", &[], None),
             ("none for this node", &[("a", Ok(reach("db", 9)))], None),
             ("the only one", &[("a", Ok(reach("db", 9))), ("b", Ok(reach("web", 0)))], Some("b")),
