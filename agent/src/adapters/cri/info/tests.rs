@@ -27,7 +27,7 @@ fn verbose_information_of_a_container_is_read() {
     let expected = ToldResources {
         cpu_shares: Some(2048),
         cpu_quota_us: Some(200_000),
-        made_with_quota_us: None,
+        made_with_quota_us: Some(0),
         cpu_period_us: Some(100_000),
         memory_limit_bytes: Some(1 << 30),
         hugepage_limits: [("hugepages-2Mi".to_owned(), 2 << 20)].into(),
