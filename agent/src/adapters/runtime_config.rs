@@ -5,6 +5,7 @@
 mod containerd;
 mod crio;
 mod docker;
+pub mod edit;
 mod toml;
 
 use std::path::Path;

@@ -82,14 +82,19 @@ fn load(files: &dyn HostFiles, main: &Path, settings: &mut RuntimeSettings) -> V
     loaded
 }
 
-/// Keeps the table of the CRI plugin that this version reads, and tells of those that it ignores.
-fn reduce(path: PathBuf, root: &Map<String, Json>, settings: &mut RuntimeSettings) -> File {
-    let version = root.get("version").and_then(Json::as_i64).unwrap_or(1);
-    let name = match version {
+/// Name of the CRI plugin in a file of this version.
+pub(super) fn plugin_of(version: i64) -> &'static str {
+    match version {
         1 => PLUGINS[0],
         2 => PLUGINS[1],
         _ => PLUGINS[2],
-    };
+    }
+}
+
+/// Keeps the table of the CRI plugin that this version reads, and tells of those that it ignores.
+fn reduce(path: PathBuf, root: &Map<String, Json>, settings: &mut RuntimeSettings) -> File {
+    let version = root.get("version").and_then(Json::as_i64).unwrap_or(1);
+    let name = plugin_of(version);
     if !(1..=4).contains(&version) {
         settings.problems.push(format!("{} has version {version}; 1 to 4 are known", path.display()));
     }
