@@ -115,6 +115,24 @@ async fn drift_is_healed_by_the_event_and_otherwise_by_the_resync() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_interval_of_a_profile_is_the_longest_time_to_the_next_pass_and_another_follows_at_once() {
+    let mut bench = Bench::start(ToyNode::default());
+    let rows = [("600", 480..=600), ("20", 16..=20), ("1", 0..=1), ("none", 53..=67)];
+    for (turn, (interval, expected)) in (1..).zip(rows) {
+        // A new profile is held at once, however long the interval was until now.
+        let key = format!("of {interval}");
+        bench.wish(turn, &[(&key, "1"), ("resync", interval)]);
+        bench.until("in force", |report| report.generation == turn && report.state == State::Converged).await;
+        let found = bench.reports.borrow().subsystems[0].totals.drift_found;
+        bench.set(&key, "7");
+        let before = tokio::time::Instant::now();
+        bench.until("healed without an event", |report| report.totals.drift_found > found).await;
+        let waited = before.elapsed().as_secs();
+        assert!(expected.contains(&waited), "{interval}: {waited} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broken_step_leaves_the_others_done_and_is_made_good_later() {
     let node = ToyNode::default();
     node.broken.lock().unwrap().insert("b".into(), Class::Transient);

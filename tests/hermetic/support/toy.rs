@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use trimtab::ports::{DriftEvents, Watch};
@@ -106,6 +107,11 @@ impl Subsystem for Toy {
                 attributes: Vec::new(),
             })
             .collect()
+    }
+
+    /// A profile may name it, in seconds, as the key `resync`.
+    fn resync(desired: &SysctlsSpec, _observed: &Self::Observed) -> Option<Duration> {
+        desired.values.get("resync")?.parse().ok().map(Duration::from_secs)
     }
 
     fn watches(desired: &SysctlsSpec, _observed: &Self::Observed) -> Vec<Watch> {
