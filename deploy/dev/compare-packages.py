@@ -1,7 +1,7 @@
 """Compares what the packages deploy: the chart with the base, and what gives a node back with what holds it.
 
-Takes the directory of the rendered files. Kinds that are not Kubernetes' own are taken out of them, as the schema checker
-does not know them.
+Takes the directory of the rendered files. Kinds that the schema checker does not know are taken out of them: definitions of
+kinds, which are judged by tests/hermetic/cluster/crd.rs, and what is not Kubernetes' own.
 """
 
 import pathlib
@@ -9,7 +9,7 @@ import sys
 
 import yaml
 
-FOREIGN = "monitoring.coreos.com/"
+FOREIGN = ("monitoring.coreos.com/", "apiextensions.k8s.io/")
 # What helm adds so that releases can be told apart.
 OF_HELM = {"app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart"}
 rendered = pathlib.Path(sys.argv[1])
@@ -42,17 +42,21 @@ def pod(objects):
     return daemon_set["spec"]["template"]["spec"]
 
 
-base, chart = documents("base.yaml"), documents("chart.yaml")
-# The namespace is the cluster's affair with helm, and the base has no use for helm's annotations.
-base.pop(("Namespace", "trimtab-system"))
-same("the objects of base and chart", sorted(base), sorted(chart))
-for key, wanted in base.items():
-    got, wanted = plain(chart[key]), plain(wanted)
-    for each in (got, wanted):
-        each["metadata"].pop("labels", None)
-        if key[0] == "DaemonSet":
-            each["spec"]["template"]["metadata"].pop("annotations", None)
-    same(f"{key[0]} {key[1]} of base and chart", wanted, got)
+base = documents("base.yaml")
+for ours, theirs in (("base.yaml", "chart.yaml"), ("objects.yaml", "chart-objects.yaml")):
+    wanted_objects, got_objects = documents(ours), documents(theirs)
+    # The namespace is the cluster's affair with helm.
+    wanted_objects.pop(("Namespace", "trimtab-system"))
+    same(f"the objects of {ours} and {theirs}", sorted(wanted_objects), sorted(got_objects))
+    for key, wanted in wanted_objects.items():
+        got, wanted = plain(got_objects[key]), plain(wanted)
+        for each in (got, wanted):
+            # Labels and annotations of helm, and the namespace that kustomize gives to what has none.
+            for field in ("labels", "annotations", "namespace"):
+                each["metadata"].pop(field, None)
+            if key[0] == "DaemonSet":
+                each["spec"]["template"]["metadata"].pop("annotations", None)
+        same(f"{key[0]} {key[1]} of {ours} and {theirs}", wanted, got)
 
 for name in ("uninstall.yaml", "chart-rollback.yaml"):
     holds, gives_back = pod(base), pod(documents(name))

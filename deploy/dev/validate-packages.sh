@@ -29,9 +29,14 @@ for overlay in deploy/overlays/* deploy/uninstall; do
   kubectl kustomize "$overlay" >"$rendered/$(basename "$overlay").yaml"
 done
 
+for definition in deploy/crd/node*.yaml; do
+  cmp "$definition" "$chart/files/crd/$(basename "$definition")" ||
+    { echo "copy $definition into $chart/files/crd" >&2; exit 1; }
+done
 helm lint --strict --quiet "$chart"
 in_own_namespace=(--namespace trimtab-system)
 helm template trimtab "$chart" "${in_own_namespace[@]}" >"$rendered/chart.yaml"
+helm template trimtab "$chart" "${in_own_namespace[@]}" --set objects.enabled=true >"$rendered/chart-objects.yaml"
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set rollback=true >"$rendered/chart-rollback.yaml"
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set 'rollbackNodes={node-1,node-2}' \
   -s templates/rollback-jobs.yaml >"$rendered/chart-jobs.yaml"

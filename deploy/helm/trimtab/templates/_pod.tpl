@@ -87,7 +87,7 @@ volumeMounts:
 {{- define "trimtab.pod" -}}
 {{- $values := .root.Values -}}
 serviceAccountName: {{ include "trimtab.serviceAccount" .root }}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ and $values.objects.enabled (not .rollback) }}
 {{- with $values.image.pullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
