@@ -118,7 +118,7 @@ fn a_real_firewalld_starts_and_reloads_and_the_rules_are_healed() {
             let mut running = firewalld.start(backend, &node.path("firewalld"));
             agent.until("firewalld runs", || firewalld.answers("--state"));
             // Wherever its own rules are, it begins with the tables of iptables empty.
-            assert!(!is_marked(), "{backend}");
+            agent.until("the mark is gone", || !is_marked());
             agent.until("healed after its start", || ours() == held);
             assert_eq!(agent.terminate(), Some(0));
             // A minute in which much was healed is no fight of the next agent.
