@@ -191,10 +191,12 @@ fn packets_that_are_dropped_are_not_answered_and_both_kinds_are_counted() {
         node.hold(spec(backend, MetadataBlock { except_ports: port, ..block() }));
         assert!(node.reaches(&node.world.pod, Protocol::Udp, SERVICE[0]));
         node.hold(spec(backend, MetadataBlock { answer: Answer::Drop, ..block() }));
-        assert_eq!(sums(), [1, 0], "{backend:?}: one packet there; its answer is none of the service's");
+        // On a busy machine it may have asked twice; the answer is none of the service's.
+        let before = sums();
+        assert!(before[0] >= 1 && before[1] == 0, "{backend:?}: {before:?}");
         let port = node.port.fetch_add(1, Ordering::SeqCst);
         let asked = node.world.ask(&node.world.pod, Protocol::Udp, SERVICE[0].parse().unwrap(), (None, port));
-        assert_eq!(sums(), [1, 3], "{backend:?}: three attempts, {asked:?}");
+        assert_eq!(sums(), [before[0], 3], "{backend:?}: three attempts, {asked:?}");
         assert!(asked.is_err(), "{backend:?}: {asked:?}");
     }
 }

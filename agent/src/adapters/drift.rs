@@ -120,9 +120,16 @@ impl DriftEvents for KernelEvents {
 
     fn watch(&self, subsystem: &'static str, watches: &[Watch]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = state.wanted.get(subsystem).is_some_and(|known| known == watches);
+        let known = state.wanted.get(subsystem).map(Vec::as_slice).unwrap_or_default();
+        let same = known == watches && state.wanted.contains_key(subsystem);
+        // What the kernel announced of these between the look at the node and now woke nobody, as nobody had asked yet.
+        let announced = |watch: &&Watch| matches!(watch, Watch::Netfilter | Watch::Interfaces | Watch::Hardware);
+        let missed = watches.iter().filter(announced).any(|watch| !known.contains(watch));
         if !same {
             state.wanted.insert(subsystem, watches.to_vec());
+        }
+        if missed && let Some(waker) = state.wakers.get(subsystem) {
+            waker.notify_one();
         }
         let Some(inotify) = &self.inotify else { return };
         // The rule: a pass wants what the one before wanted, a thousand files on a full node, and all are watched.
@@ -286,5 +293,22 @@ mod tests {
         std::fs::write(root.path().join("sys/key"), "4").unwrap();
         tokio::time::timeout(LIMIT, one.notified()).await.unwrap();
         cancel.cancel();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_begins_to_want_announcements_looks_once_more_and_then_waits_for_them() {
+        let root = tempfile::tempdir().unwrap();
+        let events = KernelEvents::start(root.path(), CancellationToken::new());
+        let wake = events.subscribe("one");
+        // Announced while the subsystem looks at the node for the first time: nobody is known to want it.
+        events.netfilter_changed();
+        events.watch("one", &[Watch::Netfilter]);
+        tokio::time::timeout(LIMIT, wake.notified()).await.unwrap();
+        events.watch("one", &[Watch::Netfilter]);
+        assert!(tokio::time::timeout(LIMIT, wake.notified()).await.is_err(), "a pass must not wake the next");
+        events.netfilter_changed();
+        tokio::time::timeout(LIMIT, wake.notified()).await.unwrap();
+        events.watch("one", &[Watch::Netfilter, Watch::Interfaces]);
+        tokio::time::timeout(LIMIT, wake.notified()).await.unwrap();
     }
 }

@@ -247,6 +247,8 @@ async fn follow_netfilter(drift: Arc<KernelEvents>, writers: Arc<NatWriters>, ca
             return;
         }
     };
+    // A pass may have looked before there was anybody to hear of what came after.
+    drift.netfilter_changed();
     loop {
         let ended = tokio::select! {
             () = cancel.cancelled() => return,
