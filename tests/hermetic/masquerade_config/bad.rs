@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
+use trimtab::cli::output::Detail;
+use trimtab::cli::status::{Status, render};
 use trimtab::metrics::Metrics;
 use trimtab::reconcile::report::SubsystemReport;
+use trimtab_domain::plan::Refusal;
 
 use super::{Node, V4, azure, sigs};
-use crate::support::server::{SUBSYSTEMS, metric_in, ready_report};
+use crate::support::server::{SUBSYSTEMS, TestServer, metric_in, ready_report, within};
 
 /// What every refusal of kubernetes-sigs' agent begins with, and Azure's.
 const SIGS: &str = "Error syncing configuration: ";
@@ -114,6 +117,7 @@ async fn a_bad_configuration_is_refused_in_the_agents_words_and_the_old_rules_st
     let rows = FILES.iter().map(|(name, text, said)| (*name, vec![("ip-masq-agent", *text)], *said, false));
     let rows = rows.chain(DIRECTORIES.iter().map(|(name, files, said)| (*name, files.to_vec(), *said, true)));
     let mut wrong = Vec::new();
+    let server = TestServer::start().await;
     for (name, files, said, is_azure) in rows {
         let node = Node::new();
         let (spec, beginning) = if is_azure { (azure(), AZURE) } else { (sigs(), SIGS) };
@@ -130,6 +134,7 @@ async fn a_bad_configuration_is_refused_in_the_agents_words_and_the_old_rules_st
         if refusal.detail != format!("{beginning}{said}{STAYS}") {
             wrong.push(format!("{name}: {}", refusal.detail));
         }
+        let told = refusal.detail.clone();
         let mut report = ready_report();
         let masquerade = SubsystemReport { refusals: outcome.refusals, ..SubsystemReport::pending("masquerade") };
         *report.subsystems.iter_mut().find(|slot| slot.name == "masquerade").unwrap() = Arc::new(masquerade);
@@ -137,6 +142,29 @@ async fn a_bad_configuration_is_refused_in_the_agents_words_and_the_old_rules_st
         metrics.record_report(&report);
         let refused = "trimtab_refusals{subsystem=\"masquerade\",cause=\"invalid-value\"}";
         assert_eq!(metric_in(&metrics.to_text().unwrap(), refused), 1.0, "{name}");
+        server.report.send_replace(Arc::new(report));
+        assert!(within(shown_by_status(&server)).await.contains(told.as_str()), "{name}: {told}");
     }
+    server.shut_down().await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What `trimtab status` prints of the report that the server was given last.
+async fn shown_by_status(server: &TestServer) -> String {
+    let detail = |refusals: &[Refusal]| refusals.first().map(|refusal| refusal.detail.clone());
+    let report = server.report.borrow().clone();
+    let given = report.subsystems.iter().find_map(|subsystem| detail(&subsystem.refusals));
+    loop {
+        let mut client = trimtab::client::connect(&server.socket()).await.unwrap();
+        // The snapshot follows the report, and who asks too often is told so.
+        let Ok(answer) = client.report().await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let status = Status::from(answer);
+        let shown = status.subsystems.iter().find_map(|subsystem| subsystem.refusals.first());
+        if shown.map(|refusal| &refusal.detail) == given.as_ref() {
+            return render(&status, Detail::Wide);
+        }
+    }
 }
