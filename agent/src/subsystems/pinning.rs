@@ -9,6 +9,7 @@ mod apply;
 mod decide;
 pub mod desk;
 mod facts;
+mod lateness;
 mod lookout;
 mod placement_record;
 mod planning;

@@ -228,16 +228,20 @@ async fn the_time_that_containers_ran_unpinned_is_told() {
     runtime.knows(&between, long_ago);
     let (agent, view) = start();
     converge(&agent, &spec).await;
-    converge(&agent, &spec).await;
+    let done = converge(&agent, &spec).await;
     let late = || view.borrow().late_pins;
+    let [hand_over] = done.left.findings.as_slice() else { panic!("{:?}", done.left.findings) };
+    assert!(hand_over.code == "pinning-hand-over" && hand_over.message.contains(": 1 so far; "), "{hand_over:?}");
     assert_eq!((late().at_start.count, late().later.count), (1, 0), "the first ran when nobody pinned yet");
     assert!(late().at_start.longest.unwrap() > Duration::from_secs(1_000_000), "the runtime tells its age");
     // One that comes now is late by what has passed since the last look at most.
     let late_one = node.simple(Guaranteed, "cccc", Ask::cpus(1));
     converge(&agent, &spec).await;
-    converge(&agent, &spec).await;
+    let done = converge(&agent, &spec).await;
     assert_eq!((late().at_start.count, late().later.count), (1, 1));
     assert!(late().later.longest.unwrap() < Duration::from_secs(1000), "{:?}", late());
+    let [_, race] = done.left.findings.as_slice() else { panic!("{:?}", done.left.findings) };
+    assert!(race.code == "pinning-start-race" && race.remedy.contains("NRI"), "{race:?}");
     // A pin that is only repaired is not late, nor is one that waited for CPUs.
     let waiting = node.simple(Guaranteed, "dddd", Ask::cpus(1));
     for _ in 0..5 {

@@ -20,6 +20,7 @@ use trimtab_domain::spec::ResourceManagersSpec;
 
 use super::decide::{Decision, Rule, settings};
 use super::facts::{self, CPUS, MEMS, Observed, file_object};
+use super::lateness;
 use super::placement_record;
 use super::readback;
 use super::step::{Expected, FileWrite, PinStep};
@@ -71,6 +72,7 @@ pub(super) fn plan(decision: &Decision, observed: &Observed, limits: Limits) -> 
     let mut planner = Planner::new(decision, observed, limits);
     planner.plan.refusals.clone_from(&decision.refusals);
     planner.plan.findings.clone_from(&decision.findings);
+    planner.plan.findings.extend(lateness::findings(decision, observed));
     if (decision.cpus, decision.mems) == (Rule::LeaveAlone, Rule::LeaveAlone) {
         return planner.plan;
     }
