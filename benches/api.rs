@@ -280,6 +280,7 @@ fn view(pods: usize) -> NodeView {
             effective_cpus: format!("{first}-{}", first + 3),
             effective_mems: (first % 2).to_string(),
             mispinned: None,
+            waiting: false,
         }
     };
     let pod = |number: usize| PodView {

@@ -12,6 +12,7 @@ mod over_cri;
 mod quota;
 mod readback;
 mod settings;
+mod waiting;
 mod writers;
 
 use trimtab::reconcile::Subsystem;

@@ -83,14 +83,20 @@ fn held_by(container: &ContainerView) -> Option<String> {
 
 fn placement_changes(before: &NodeView, now: &NodeView) -> Vec<Change> {
     let (old, new) = (holdings(before), holdings(now));
-    let gone = old.iter().filter(|(id, _)| !new.contains_key(*id)).map(|(_, (name, held))| Change {
-        old: Some(held.clone()),
-        reason: "it ended, or is in the shared pool now".to_owned(),
-        ..Change::new(PINNING, ChangeKind::GivenBack, name)
-    });
+    // A container that is started again has another id and keeps what it has.
+    let kept = |holdings: &Holdings, holding: &(String, String)| holdings.values().any(|other| other == holding);
+    let gone =
+        old.iter().filter(|(id, holding)| !new.contains_key(*id) && !kept(&new, holding)).map(|(_, (name, held))| {
+            Change {
+                old: Some(held.clone()),
+                reason: "it ended, or is in the shared pool now".to_owned(),
+                ..Change::new(PINNING, ChangeKind::GivenBack, name)
+            }
+        });
     let came = new.iter().filter_map(|(id, (name, held))| {
         let before = old.get(id).map(|(_, held)| held.clone());
-        (before.as_ref() != Some(held)).then(|| Change {
+        let same = before.as_ref() == Some(held) || kept(&old, &(name.clone(), held.clone()));
+        (!same).then(|| Change {
             old: before,
             new: Some(held.clone()),
             reason: now
@@ -148,6 +154,7 @@ mod tests {
             effective_cpus: String::new(),
             effective_mems: String::new(),
             mispinned: None,
+            waiting: false,
         };
         let pod = PodView {
             uid: PodUid("uid".into()),
@@ -177,6 +184,16 @@ mod tests {
             ]
         );
         assert!(placement_changes(&now, &now).is_empty());
+    }
+
+    #[test]
+    fn a_restart_that_keeps_its_cpus_is_no_change() {
+        let mut now = view(&[("2", &[1])]);
+        let before = view(&[("1", &[1])]);
+        now.pods[0].containers[0].name.clone_from(&before.pods[0].containers[0].name);
+        assert!(placement_changes(&before, &now).is_empty());
+        now.pods[0].containers[0].exclusive_cpus = vec![2];
+        assert_eq!(placement_changes(&before, &now).len(), 2, "other CPUs are a change");
     }
 
     #[test]

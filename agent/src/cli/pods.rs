@@ -80,6 +80,9 @@ pub struct Container {
     pub mispinned: Option<String>,
     /// Memory that it holds.
     pub memory: Vec<Memory>,
+    /// True while it does not run and keeps what it holds for its next start; absent: it runs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
 }
 
 /// One block of memory.
@@ -146,6 +149,7 @@ impl From<wire::Container> for Container {
             effective_mems: container.effective_mems,
             mispinned: container.mispinned,
             memory: memory.collect(),
+            waiting: container.waiting,
         }
     }
 }
@@ -184,7 +188,7 @@ pub fn render(placements: &Placements, detail: Detail) -> String {
                 printable(&container.name),
                 pod.qos.to_owned(),
                 if container.exclusive_cpus.is_empty() { "-".to_owned() } else { container.exclusive_cpus.clone() },
-                printable(&container.effective_cpus),
+                if container.waiting { "waiting".to_owned() } else { printable(&container.effective_cpus) },
                 printable(&container.effective_mems),
             ];
             if wide {

@@ -97,7 +97,7 @@ impl PinningMetrics {
         }
         self.allocatable_cpus.set(to_gauge(view.allocatable_cpus.len()));
         self.pods.set(to_gauge(view.pods.len()));
-        self.containers.set(to_gauge(containers().count()));
+        self.containers.set(to_gauge(containers().filter(|container| !container.waiting).count()));
         let pinned = containers().filter(|container| !container.exclusive_cpus.is_empty()).count();
         self.pinned_containers.set(to_gauge(pinned));
         self.observe_only.set(i64::from(view.observe_only.is_some()));

@@ -138,7 +138,7 @@ impl Topology {
                 mispinned: container.mispinned.clone(),
             };
             if container.exclusive_cpus.is_empty() {
-                topology.sharing_containers += 1;
+                topology.sharing_containers += u64::from(!container.waiting);
                 topology.mispinned_sharing.extend(Some(holder).filter(|holder| holder.mispinned.is_some()));
                 continue;
             }

@@ -106,7 +106,7 @@ pub struct PodView {
     pub namespace: String,
     /// Its QoS class.
     pub qos: QosClass,
-    /// Its running containers, sandbox left out.
+    /// Its containers, sandbox and ordinary init containers that are over left out: those that run, then those that wait.
     pub containers: Vec<ContainerView>,
 }
 
@@ -127,6 +127,8 @@ pub struct ContainerView {
     pub effective_mems: String,
     /// Why it does not run as was ordered; `None`: it does.
     pub mispinned: Option<String>,
+    /// True while it does not run and keeps what it holds: it crashed and will be restarted, or is about to be made.
+    pub waiting: bool,
 }
 
 /// Memory of one type from a set of NUMA nodes.

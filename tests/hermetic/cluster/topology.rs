@@ -24,6 +24,7 @@ fn view(held: &[u32]) -> Arc<NodeView> {
         effective_cpus: String::new(),
         effective_mems: String::new(),
         mispinned: None,
+        waiting: false,
     };
     let pod = PodView {
         uid: PodUid("u".into()),

@@ -164,6 +164,7 @@ pub(crate) fn container(name: &str, exclusive_cpus: &[u32], memory: Vec<MemoryBl
         effective_cpus: "0-3".into(),
         effective_mems: "0".into(),
         mispinned: None,
+        waiting: false,
     }
 }
 

@@ -60,10 +60,11 @@ fn explained(pod: &wire::Pod, container: &wire::Container, snapshot: &Snapshot) 
         facts.add("holds", format!("{} {} @ NUMA node {nodes}", block.memory_type, Size(block.size_bytes)));
     }
     let own: CpuSet = container.exclusive_cpus.iter().copied().collect();
-    let mut answer = if own.is_empty() {
-        format!("it runs in the shared pool, on CPUs {}", container.effective_cpus)
-    } else {
-        format!("CPUs {own} are its own")
+    let mut answer = match (own.is_empty(), container.waiting) {
+        (true, false) => format!("it runs in the shared pool, on CPUs {}", container.effective_cpus),
+        (false, false) => format!("CPUs {own} are its own"),
+        (true, true) => "it does not run at the moment, and has no CPUs of its own".to_owned(),
+        (false, true) => format!("it does not run at the moment; CPUs {own} are kept for its next start"),
     };
     if let Some(reason) = &container.mispinned {
         answer.push_str("; it does not run as ordered");

@@ -18,6 +18,7 @@ fn container(name: &str, exclusive_cpus: &[u32]) -> ContainerView {
         effective_cpus: String::new(),
         effective_mems: String::new(),
         mispinned: None,
+        waiting: false,
     }
 }
 

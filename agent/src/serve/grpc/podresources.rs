@@ -5,7 +5,8 @@
 //! a pod whose name no local source knows is listed under its uid with an empty namespace, because clients compute free
 //! CPUs as allocatable minus the sum over List, and leaving it out would make taken CPUs look free;
 //! every list is sorted, which breaks no client, as the kubelet promises no order;
-//! without a kubelet nobody tells an ordinary init container from an app container, so one that is running is listed.
+//! without a kubelet nobody tells an ordinary init container from an app container, so one that is running is listed,
+//! and until the next container comes, one that has just ended.
 
 mod merge;
 mod service;

@@ -1,10 +1,9 @@
 //! Who holds what, for the answers; and one report per container.
 
 mod machine;
+mod waiting;
 
-use std::collections::BTreeSet;
-
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trimtab_domain::cgroup::tree::{ContainerCgroup, PodCgroup};
 use trimtab_domain::cpuset::CpuSet;
@@ -17,6 +16,7 @@ use super::facts::{self, CPUS, MEMS, Observed};
 use super::placement_record::Holding;
 use super::readback;
 use super::writers::Via;
+use crate::ports::kubelet::KubeletBlock;
 use crate::reconcile::node_view::{ContainerView, Explained, MemoryBlock, NodeView, PodView};
 use crate::reconcile::report::ObjectReport;
 
@@ -52,21 +52,12 @@ impl<'a> Holdings<'a> {
         if self.kubelet_mems {
             let key = self.kubelet_key(pod, container);
             let blocks = key.and_then(|key| self.observed.kubelet_state.memory.get(&key));
-            let blocks = blocks.into_iter().flatten().map(|block| MemoryBlock {
-                memory_type: block.memory_type.clone(),
-                size_bytes: block.size_bytes,
-                numa_nodes: block.nodes.clone(),
-            });
-            return blocks.collect();
+            return blocks.map(|blocks| recorded_blocks(blocks)).unwrap_or_default();
         }
-        let Some(managers) = &self.decision.managers else { return Vec::new() };
-        let blocks =
-            managers.memory_of(&pod.uid, self.observed.manager_name(container)).iter().map(|block| MemoryBlock {
-                memory_type: block.kind.to_string(),
-                size_bytes: block.bytes,
-                numa_nodes: block.nodes.iter().collect(),
-            });
-        blocks.collect()
+        let managers = self.decision.managers.as_ref();
+        managers
+            .map(|managers| blocks_of(managers, &pod.uid, self.observed.manager_name(container)))
+            .unwrap_or_default()
     }
 
     fn mispinned(&self, pod: &PodCgroup, container: &ContainerCgroup) -> Option<String> {
@@ -85,11 +76,32 @@ impl<'a> Holdings<'a> {
     }
 }
 
+/// Memory that the managers gave to a container.
+fn blocks_of(managers: &ResourceManagers, uid: &PodUid, name: &str) -> Vec<MemoryBlock> {
+    let blocks = managers.memory_of(uid, name).iter().map(|block| MemoryBlock {
+        memory_type: block.kind.to_string(),
+        size_bytes: block.bytes,
+        numa_nodes: block.nodes.iter().collect(),
+    });
+    blocks.collect()
+}
+
+/// The same by the kubelet's own record.
+fn recorded_blocks(blocks: &[KubeletBlock]) -> Vec<MemoryBlock> {
+    let blocks = blocks.iter().map(|block| MemoryBlock {
+        memory_type: block.memory_type.clone(),
+        size_bytes: block.size_bytes,
+        numa_nodes: block.nodes.clone(),
+    });
+    blocks.collect()
+}
+
 /// Makes the view.
 pub(super) fn view(decision: &Decision, observed: &Observed) -> NodeView {
     let holdings = Holdings::new(decision, observed);
     let mut pods: Vec<PodView> =
         observed.tree.iter().flat_map(|tree| &tree.pods).map(|pod| pod_view(pod, &holdings)).collect();
+    waiting::add(&mut pods, &holdings);
     pods.retain(|pod| !pod.containers.is_empty());
     pods.sort_by(|a, b| (&a.namespace, &a.name, &a.uid).cmp(&(&b.namespace, &b.name, &b.uid)));
     // Where the kubelet decides, its own settings say what could be given out.
@@ -129,6 +141,7 @@ fn pod_view(pod: &PodCgroup, holdings: &Holdings<'_>) -> PodView {
             effective_cpus: facts::effective(&container.cpuset, CPUS).unwrap_or_default().to_string(),
             effective_mems: facts::effective(&container.cpuset, MEMS).unwrap_or_default().to_string(),
             mispinned: holdings.mispinned(pod, container),
+            waiting: false,
         })
         .collect();
     let linked = pod.containers.iter().find_map(|container| observed.names.containers.get(&container.id));

@@ -70,6 +70,7 @@ fn to_container(view: &NodeView, container: &node_view::ContainerView) -> wire::
         effective_cpus: container.effective_cpus.clone(),
         effective_mems: container.effective_mems.clone(),
         mispinned: container.mispinned.clone(),
+        waiting: container.waiting,
         explanation: view.explanations.get(&container.id).map(|explained| wire::PlacementExplanation {
             rule: explained.rule.clone(),
             request: explained.request.clone(),

@@ -15,6 +15,7 @@ fn container(name: &str, cpus: &[u32], memory: u64) -> ContainerView {
         effective_cpus: String::new(),
         effective_mems: String::new(),
         mispinned: None,
+        waiting: false,
     }
 }
 
