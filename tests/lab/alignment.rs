@@ -12,6 +12,8 @@ use crate::scenario::Machine;
 
 /// More CPUs than any node of any machine has left.
 const TOO_MANY: i64 = 6;
+/// More memory than a node of the machine with four nodes has, less than two have, in bytes.
+const MORE_THAN_A_NODE: i64 = 800 << 20;
 
 /// The policy of the topology manager: each machine tries another one.
 pub(crate) fn policy(topology: &str) -> &'static str {
@@ -64,7 +66,11 @@ fn homes(cpus: &CpuSet) -> CpuSet {
 /// A pod of more CPUs than a node has: on an empty machine it gets two nodes, CPUs and memory alike, unless the policy
 /// wants one.
 pub(crate) fn too_large(machine: &mut Machine) {
-    let pod = Pod::guaranteed(machine.number(), TOO_MANY * 1000);
+    let mut pod = Pod::guaranteed(machine.number(), TOO_MANY * 1000);
+    if policy(&machine.topology) == "restricted" {
+        // Only nodes that CPUs and memory both prefer will do: the memory must be too large for one as well.
+        pod.wishes[0].memory_limit = MORE_THAN_A_NODE;
+    }
     if policy(&machine.topology) == "single-numa-node" {
         let sandbox = machine.kubelet.sandbox(&pod).unwrap();
         let error = machine.kubelet.create(&pod, &sandbox, "app", 0).unwrap_err();
