@@ -35,6 +35,10 @@ pub struct NodeArgs {
     #[arg(long, value_name = "SOCKET", env = "TRIMTAB_CRI_SOCKET", default_value = "auto")]
     pub cri_socket: CriSocket,
 
+    /// Socket of the kubelet's PodResources API on the host; `auto`: below the kubelet's root directory; `off`
+    #[arg(long, value_name = "SOCKET", env = "TRIMTAB_POD_RESOURCES_SOCKET", default_value = "auto")]
+    pub pod_resources_socket: PodResourcesSocket,
+
     /// Name of this node [default: the host name]
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub node_name: Option<String>,
@@ -187,6 +191,34 @@ impl FromStr for CriSocket {
                 path if path.starts_with('/') && !path.contains("/../") => Ok(Self::Path(path.into())),
                 _ => Err(format!(
                     "{text:?} is neither `auto`, `off` nor an absolute path, e.g. /run/containerd/containerd.sock"
+                )),
+            },
+        }
+    }
+}
+
+/// Where the kubelet is asked what it gives out itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PodResourcesSocket {
+    /// Below the root directory that the kubelet's configuration names.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// Here, on the host.
+    Path(PathBuf),
+}
+
+impl FromStr for PodResourcesSocket {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            path => match path.strip_prefix("unix://").unwrap_or(path) {
+                path if path.starts_with('/') && !path.contains("/../") => Ok(Self::Path(path.into())),
+                _ => Err(format!(
+                    "{text:?} is neither `auto`, `off` nor an absolute path, e.g. /var/lib/k0s/kubelet/pod-resources/kubelet.sock"
                 )),
             },
         }

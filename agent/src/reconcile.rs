@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod board;
 mod chronicle;
+mod drift;
 pub mod engine;
 pub mod fight;
 pub mod history;

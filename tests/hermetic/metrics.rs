@@ -52,6 +52,7 @@ fn totals_become_counters_by_their_difference() {
             sysctl.totals.steps_done = done;
             sysctl.totals.steps_failed = broken;
             sysctl.totals.drift_found = drift;
+            sysctl.totals.drift_healed = drift - 1;
         })
     };
     metrics.record_report(&passed(3, 1, 10, 2, 1));
@@ -64,6 +65,7 @@ fn totals_become_counters_by_their_difference() {
         ("trimtab_steps_total{subsystem=\"sysctl\",result=\"failed\"}", 2.0),
         ("trimtab_drift_found_total{subsystem=\"sysctl\"}", 4.0),
         ("trimtab_drift_found_total{subsystem=\"cgroup\"}", 0.0),
+        ("trimtab_drift_healed_total{subsystem=\"sysctl\"}", 3.0),
     ];
     for (series, expected) in rows {
         assert_eq!(value(&metrics, series), expected, "{series}");

@@ -3,6 +3,7 @@
 mod cases;
 mod churn;
 mod desk;
+mod explained;
 mod laws;
 mod live;
 mod memory;

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod http;
+mod limits;
 mod remote;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};

@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
 
 mod allocatable;
+mod answers;
 #[path = "../lab/cluster.rs"]
 mod cluster;
 mod containerd;

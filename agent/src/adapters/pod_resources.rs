@@ -55,7 +55,8 @@ impl PodResourcesApi {
         let _ = self.own.set(own.into());
     }
 
-    fn path(&self) -> String {
+    /// Path of the socket.
+    pub(crate) fn path(&self) -> String {
         self.socket.display().to_string()
     }
 

@@ -62,7 +62,7 @@ struct Shared {
     history: Arc<History>,
     switchboard: Arc<Switchboard>,
     view: watch::Receiver<Arc<NodeView>>,
-    kubelet: Arc<dyn KubeletPodResources>,
+    kubelet: Option<Arc<dyn KubeletPodResources>>,
 }
 
 /// Runs until a signal.
@@ -72,7 +72,9 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let (ledger, findings) = DiskLedger::open(&args.node.state_dir)?;
     node::warn_of(&findings);
     let node = node::compose(&args.node, ledger)?;
-    node.pod_resources.leave_alone(&args.socket);
+    if let Some(api) = &node.pod_resources {
+        api.leave_alone(&args.socket);
+    }
     let names: Vec<&'static str> = node.subsystems.iter().map(|subsystem| subsystem.name()).collect();
     let board = Arc::new(Board::new(node::name(&args.node)?, &names));
     board.publish_findings("ledger", findings);
@@ -81,7 +83,8 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let history = Arc::new(History::going_on(HistoryFile::of(&args.node.state_dir).load()));
     history.note(record::started());
     let switchboard = Arc::new(Switchboard::new(&names));
-    let shared = Shared { board, history, switchboard, view: node.view, kubelet: node.pod_resources };
+    let kubelet = node.pod_resources.map(|api| -> Arc<dyn KubeletPodResources> { api });
+    let shared = Shared { board, history, switchboard, view: node.view, kubelet };
     let options =
         MetricsOptions { kubelet: args.kubelet_metrics.then(|| node.desk.admissions()), exemplars: args.exemplars };
     let metrics = Arc::new(Metrics::with(env!("CARGO_PKG_VERSION"), &names, options));
@@ -339,7 +342,7 @@ async fn answer(
     let state = ServeState {
         report: report.clone(),
         view: shared.view.clone(),
-        kubelet: Some(Arc::clone(&shared.kubelet)),
+        kubelet: shared.kubelet.clone(),
         metrics,
         history: Arc::clone(&shared.history),
         switchboard: Arc::clone(&shared.switchboard),

@@ -1,5 +1,6 @@
 //! The subsystems on a real node, wired to their adapters.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -26,7 +27,7 @@ use crate::adapters::runtime_config::RuntimeFiles;
 use crate::adapters::systemd::Systemd;
 use crate::adapters::thread_masks::ProcThreads;
 use crate::adapters::topology_sysfs::SysfsTopology;
-use crate::config::{CriSocket, NodeArgs};
+use crate::config::{CriSocket, NodeArgs, PodResourcesSocket};
 use crate::ports::HostFiles;
 use crate::ports::cgroups::CgroupTree;
 use crate::ports::kubelet::KubeletSource;
@@ -58,8 +59,8 @@ pub(super) struct Node {
     pub(super) desk: Arc<Desk>,
     /// The container runtime, for the thread that answers it.
     pub(super) answered_runtime: Option<Arc<dyn ContainerRuntime>>,
-    /// The kubelet's own PodResources API.
-    pub(super) pod_resources: Arc<PodResourcesApi>,
+    /// The kubelet's own PodResources API; `None`: it is not asked.
+    pub(super) pod_resources: Option<Arc<PodResourcesApi>>,
     /// Who else writes the NAT table; to be told of what the kernel announces.
     pub(super) nat_writers: Arc<NatWriters>,
     /// What the masquerade rules count.
@@ -83,7 +84,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let units: Arc<dyn Units> = Arc::new(Systemd::new(&args.host_root));
     let answered_runtime = runtime(args, &kubelet, Arc::<RuntimeFiles>::clone(&runtimes));
     let runtime = runtime(args, &kubelet, Arc::<RuntimeFiles>::clone(&runtimes));
-    let (pinning, view) = Pinning::new(PinningPorts {
+    let (mut pinning, view) = Pinning::new(PinningPorts {
         tree: Arc::clone(&tree),
         machine: Arc::clone(&machine),
         kubelet: Arc::clone(&kubelet),
@@ -93,8 +94,10 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         units: Some(Arc::clone(&units)),
         ledger: Arc::<DiskLedger>::clone(&ledger),
     });
-    let pod_resources = Arc::new(pod_resources(args, &kubelet.settings().root_dir));
-    let pinning = pinning.beside_kubelet(Arc::<PodResourcesApi>::clone(&pod_resources));
+    let pod_resources = pod_resources(args, &kubelet.settings().root_dir).map(Arc::new);
+    if let Some(api) = &pod_resources {
+        pinning = pinning.beside_kubelet(Arc::<PodResourcesApi>::clone(api));
+    }
     let allocatable = Allocatable::new(AllocatablePorts {
         files: Arc::clone(&host),
         hierarchies,
@@ -120,10 +123,15 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     Ok(Node { subsystems, view, desk, answered_runtime, nat_writers, traffic, pod_resources })
 }
 
-/// The kubelet's API, below its root directory.
-fn pod_resources(args: &NodeArgs, kubelet_root: &str) -> PodResourcesApi {
+/// The kubelet's API, below its root directory or where the flag says.
+fn pod_resources(args: &NodeArgs, kubelet_root: &str) -> Option<PodResourcesApi> {
+    let on_host = |path: &Path| args.host_root.join(path.strip_prefix("/").unwrap_or(path));
     let kubelet_root = if kubelet_root.is_empty() { DEFAULT_KUBELET_ROOT } else { kubelet_root };
-    PodResourcesApi::new(args.host_root.join(kubelet_root.trim_start_matches('/')))
+    match &args.pod_resources_socket {
+        PodResourcesSocket::Off => None,
+        PodResourcesSocket::Path(socket) => Some(PodResourcesApi::at(on_host(socket))),
+        PodResourcesSocket::Auto => Some(PodResourcesApi::new(on_host(Path::new(kubelet_root)))),
+    }
 }
 
 /// The container runtime, for the thread that holds the node; each other thread needs its own.
@@ -172,16 +180,41 @@ mod tests {
     #[test]
     fn the_command_line_knows_every_subsystem_by_its_name() {
         let state = tempfile::tempdir().unwrap();
-        let args = NodeArgs {
-            profile: "profile.yaml".into(),
-            state_dir: state.path().into(),
-            host_root: "/".into(),
-            cgroup_root: "/".into(),
-            cri_socket: CriSocket::Off,
-            node_name: None,
-        };
+        let args = args(state.path());
         let node = compose(&args, DiskLedger::peek(state.path()).unwrap().0).unwrap();
         let names: Vec<&str> = node.subsystems.iter().map(|subsystem| subsystem.name()).collect();
         assert_eq!(names, SUBSYSTEMS);
+    }
+
+    fn args(state: &Path) -> NodeArgs {
+        NodeArgs {
+            profile: "profile.yaml".into(),
+            state_dir: state.into(),
+            host_root: "/".into(),
+            cgroup_root: "/".into(),
+            cri_socket: CriSocket::Off,
+            pod_resources_socket: PodResourcesSocket::Off,
+            node_name: None,
+        }
+    }
+
+    #[test]
+    fn the_kubelet_is_asked_below_its_root_directory_or_where_the_flag_says() {
+        let rows = [
+            ("auto", "", Some("/host/var/lib/kubelet/pod-resources/kubelet.sock")),
+            ("auto", "/var/lib/k0s/kubelet", Some("/host/var/lib/k0s/kubelet/pod-resources/kubelet.sock")),
+            ("unix:///run/other.sock", "/var/lib/kubelet", Some("/host/run/other.sock")),
+            ("/run/other.sock", "", Some("/host/run/other.sock")),
+            ("off", "/var/lib/kubelet", None),
+        ];
+        for (flag, kubelet_root, expected) in rows {
+            let pod_resources_socket = flag.parse().unwrap();
+            let args = NodeArgs { host_root: "/host".into(), pod_resources_socket, ..args(Path::new("/state")) };
+            let api = pod_resources(&args, kubelet_root);
+            assert_eq!(api.map(|api| api.path()).as_deref(), expected, "{flag} with {kubelet_root:?}");
+        }
+        for bad in ["", "run/kubelet.sock", "/run/../kubelet.sock"] {
+            assert!(bad.parse::<PodResourcesSocket>().is_err(), "{bad:?}");
+        }
     }
 }

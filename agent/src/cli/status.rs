@@ -86,6 +86,8 @@ pub struct Subsystem {
     pub last_error: Option<String>,
     /// Objects found changed by others since the agent started.
     pub drift_found: u64,
+    /// Such objects that were brought back.
+    pub drift_healed: u64,
     /// Passes since the agent started.
     pub passes: u64,
     /// Passes that failed.
@@ -233,6 +235,7 @@ impl From<wire::Subsystem> for Subsystem {
             objects: subsystem.objects.into_iter().map(Object::from).collect(),
             last_error: subsystem.last_error,
             drift_found: totals.drift_found,
+            drift_healed: totals.drift_healed,
             passes: totals.passes,
             failed_passes: totals.failed_passes,
             steps_done: totals.steps_done,

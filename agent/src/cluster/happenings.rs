@@ -55,7 +55,7 @@ fn of_part(before: &SubsystemReport, now: &SubsystemReport, happenings: &mut Vec
     if now.last_change != before.last_change && !done.is_empty() {
         // What comes and goes with every pod is in the log and the metrics; the API server is not told of each.
         match now.trigger {
-            Some(Trigger::Drift | Trigger::Resync) if now.totals.drift_found > before.totals.drift_found => {
+            Some(Trigger::Drift | Trigger::Resync) if now.totals.drift_healed > before.totals.drift_healed => {
                 push(Gravity::Warning, "DriftRepaired", "Repair", &objects(&done), named(&done));
             }
             Some(Trigger::Start | Trigger::Profile | Trigger::Request) => {

@@ -167,6 +167,7 @@ pub struct GrpcMetrics {
     connections_closed: Family<ReasonLabel, Counter>,
     peers_refused: Counter,
     rate_limited: Counter,
+    calls: Gauge,
 }
 
 impl GrpcMetrics {
@@ -178,6 +179,7 @@ impl GrpcMetrics {
             connections_closed: Family::default(),
             peers_refused: Counter::default(),
             rate_limited: Counter::default(),
+            calls: Gauge::default(),
         };
         registry.register("grpc_handled", "Calls that have ended, by gRPC status code", metrics.handled.clone());
         registry.register_with_unit(
@@ -186,6 +188,7 @@ impl GrpcMetrics {
             Unit::Seconds,
             metrics.handling.clone(),
         );
+        registry.register("grpc_calls_in_progress", "Calls in progress, watches included", metrics.calls.clone());
         registry.register("grpc_connections", "Open connections to the socket", metrics.connections.clone());
         registry.register(
             "grpc_connections_closed",
@@ -218,6 +221,7 @@ impl GrpcMetrics {
     /// Starts to time a call.
     #[must_use]
     pub fn begin(&self, method: GrpcMethod) -> Call {
+        self.calls.inc();
         Call { metrics: self.clone(), method, since: Instant::now(), code: Code::Cancelled }
     }
 
@@ -274,6 +278,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
+        self.metrics.calls.dec();
         let (service, method) = self.method.names();
         let code = code_name(self.code);
         self.metrics.handled.get_or_create(&HandledLabels { service, method, code }).inc();

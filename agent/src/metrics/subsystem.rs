@@ -34,6 +34,7 @@ pub(super) struct SubsystemMetrics {
     passes: Family<ResultLabels, Counter>,
     steps: Family<ResultLabels, Counter>,
     drift_found: Family<SubsystemLabel, Counter>,
+    drift_healed: Family<SubsystemLabel, Counter>,
     refusals: Family<CauseLabels, Gauge>,
     findings: Family<SeverityLabels, Gauge>,
     fights: Family<SubsystemLabel, Gauge>,
@@ -49,6 +50,7 @@ impl SubsystemMetrics {
             passes: Family::default(),
             steps: Family::default(),
             drift_found: Family::default(),
+            drift_healed: Family::default(),
             refusals: Family::default(),
             findings: Family::default(),
             fights: Family::default(),
@@ -73,6 +75,7 @@ impl SubsystemMetrics {
             "Objects found changed by others after they had been held",
             metrics.drift_found.clone(),
         );
+        registry.register("drift_healed", "Such objects that were brought back", metrics.drift_healed.clone());
         registry.register("refusals", "Wishes of the profile that are not granted now", metrics.refusals.clone());
         registry.register("findings", "Findings that a person should look at now", metrics.findings.clone());
         registry.register("fights", "Objects that another program keeps changing back now", metrics.fights.clone());
@@ -135,6 +138,7 @@ impl SubsystemMetrics {
         steps("failed").inc_by(new.steps_failed.saturating_sub(old.steps_failed));
         let label = SubsystemLabel { subsystem };
         self.drift_found.get_or_create(&label).inc_by(new.drift_found.saturating_sub(old.drift_found));
+        self.drift_healed.get_or_create(&label).inc_by(new.drift_healed.saturating_sub(old.drift_healed));
         let duration = self.pass_duration.get_or_create(&label);
         if now.last_pass.is_some() && now.last_pass != before.last_pass {
             duration.observe(report.last_duration.as_secs_f64());

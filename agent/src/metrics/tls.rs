@@ -1,9 +1,10 @@
-//! Instruments of gRPC over TCP: handshakes and renewed certificates.
+//! Instruments of gRPC over TCP: handshakes, renewed certificates, and when they expire.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
 
 /// How a handshake ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,11 +53,12 @@ const fn renewal(what: Renewal) -> ResultLabel {
 pub struct TlsMetrics {
     handshakes: Family<ResultLabel, Counter>,
     renewals: Family<ResultLabel, Counter>,
+    expiry: Gauge,
 }
 
 impl TlsMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let metrics = Self { handshakes: Family::default(), renewals: Family::default() };
+        let metrics = Self { handshakes: Family::default(), renewals: Family::default(), expiry: Gauge::default() };
         registry.register(
             "tls_handshakes",
             "Handshakes with clients over TCP, by how they ended",
@@ -66,6 +68,12 @@ impl TlsMetrics {
             "tls_renewals",
             "Changes of the certificate files: taken, or refused because they were of no use",
             metrics.renewals.clone(),
+        );
+        registry.register_with_unit(
+            "tls_certificate_expiry_timestamp",
+            "When the server's certificate, or one that it is issued by, expires, in seconds since 1970; 0 without gRPC over TCP",
+            Unit::Seconds,
+            metrics.expiry.clone(),
         );
         for how in [Handshake::Done, Handshake::Failed, Handshake::TooLate] {
             let _ = metrics.handshakes.get_or_create(&handshake(how));
@@ -79,6 +87,11 @@ impl TlsMetrics {
     /// A handshake has ended.
     pub fn shaken(&self, how: Handshake) {
         self.handshakes.get_or_create(&handshake(how)).inc();
+    }
+
+    /// When the certificates in force expire, in seconds since 1970.
+    pub fn expires(&self, at: Option<i64>) {
+        self.expiry.set(at.unwrap_or_default());
     }
 
     /// The files have changed.

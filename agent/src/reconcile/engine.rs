@@ -2,7 +2,6 @@
 
 mod obey;
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use trimtab_domain::spec::NodeSpec;
 use super::backoff::{Backoff, spread};
 use super::board::Board;
 use super::chronicle;
+use super::drift::Drift;
 use super::fight::Fights;
 use super::history::History;
 use super::hold::{HoldBook, LONGEST_HOLD, Stand};
@@ -134,8 +134,7 @@ struct Runner<S> {
     /// What else wakes the subsystem; never notified where it has no such thing.
     own_wake: Arc<Notify>,
     report: SubsystemReport,
-    /// Objects that were brought to the wish in force by a pass; what is written again is drift even while others fail.
-    written: BTreeSet<String>,
+    drift: Drift,
     fights: Fights,
     backoff: Backoff,
     drift_gap: Duration,
@@ -167,7 +166,7 @@ impl<S: Subsystem> Runner<S> {
             wake,
             own_wake,
             report: SubsystemReport::pending(S::NAME),
-            written: BTreeSet::new(),
+            drift: Drift::default(),
             fights: Fights::default(),
             backoff: Backoff::default(),
             drift_gap: DRIFT_GAP,
@@ -229,7 +228,7 @@ impl<S: Subsystem> Runner<S> {
         let generation = in_force.generation;
         let same_wish = self.report.generation == generation && self.report.state != State::Pending;
         if !same_wish {
-            self.written.clear();
+            self.drift.forget();
             self.fights.clear();
             self.backoff.succeeded();
         }
@@ -241,14 +240,10 @@ impl<S: Subsystem> Runner<S> {
         let span = info_span!("pass", subsystem = S::NAME, generation, trigger = trigger.as_str());
         let outcome = self.look_or_run(&in_force.spec, started).instrument(span).await;
         let now = Instant::now();
-        let mut drifted = BTreeSet::new();
-        for object in &outcome.repaired {
-            if !self.written.insert(object.clone()) || all_held_before {
-                self.fights.repaired(object, now);
-                self.report.totals.drift_found += 1;
-                drifted.insert(object.clone());
-            }
-        }
+        let drifted = self.drift.see(&outcome, all_held_before, |object| self.fights.holds(object, started));
+        drifted.healed.iter().for_each(|object| self.fights.repaired(object, now));
+        self.report.totals.drift_found += drifted.found;
+        self.report.totals.drift_healed += u64::try_from(drifted.healed.len()).unwrap_or(u64::MAX);
         self.fights.forget_quiet(now);
         let changed = outcome.steps.iter().any(|step| step.error.is_none());
         self.drift_gap =
@@ -259,8 +254,7 @@ impl<S: Subsystem> Runner<S> {
         let retry = match outcome.class() {
             None if outcome.again => Some(self.backoff.failed()),
             None => {
-                // Everything is held now, so that from here on each repair is drift without being on the list.
-                self.written.clear();
+                self.drift.all_held();
                 self.backoff.succeeded();
                 None
             }
@@ -269,7 +263,12 @@ impl<S: Subsystem> Runner<S> {
         };
         self.chronicle(
             &outcome,
-            &chronicle::Pass { trigger, generation, drifted: &drifted, writer: &|object| self.likely_writer(object) },
+            &chronicle::Pass {
+                trigger,
+                generation,
+                drifted: &drifted.healed,
+                writer: &|object| self.likely_writer(object),
+            },
         );
         self.answer_asked(&outcome);
         self.tell(trigger, generation, now.duration_since(started), outcome);

@@ -130,6 +130,8 @@ pub struct Totals {
     pub steps_failed: u64,
     /// Objects found changed by others after they had been held.
     pub drift_found: u64,
+    /// Such objects that were brought back.
+    pub drift_healed: u64,
 }
 
 /// Everything about one subsystem.

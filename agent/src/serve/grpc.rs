@@ -76,6 +76,8 @@ pub(crate) enum Refused {
     TooManyWatchers { limit: usize },
     #[error("nothing was read for {}; watch again with resume_version {version}", humantime::format_duration(*patience))]
     TooSlow { patience: Duration, version: u64 },
+    #[error("no answer was ready within {}; try again later", humantime::format_duration(*after))]
+    TooLate { after: Duration },
     #[error("compressed requests are not supported; send them with grpc-encoding identity")]
     Compressed,
 }
@@ -96,6 +98,7 @@ pub(crate) fn status(refused: &Refused) -> Status {
         | Refused::Undelivered(Undelivered::Busy { .. }) => Status::resource_exhausted(text),
         Refused::Argument { .. } | Refused::Undelivered(Undelivered::Unknown { .. }) => Status::invalid_argument(text),
         Refused::PeerNotAllowed { .. } | Refused::NotAdmin(_) => Status::permission_denied(text),
+        Refused::TooLate { .. } => Status::deadline_exceeded(text),
         Refused::HealthUnknown { .. } => Status::not_found(text),
         Refused::Stopping | Refused::Undelivered(Undelivered::Stopping) => Status::unavailable(text),
         Refused::Malformed { .. } => Status::internal(text),

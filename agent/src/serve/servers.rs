@@ -21,9 +21,6 @@ const MAX_STREAMS: u32 = 64;
 /// Bytes of the decoded headers of one call; a client that sends more is answered with HTTP status 431.
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 
-/// Longest time to the first byte of an answer; a client's own deadline counts if it is shorter.
-const ANSWER: Duration = Duration::from_secs(30);
-
 /// Time for calls in progress to end after the order to stop, then connections are cut.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -35,10 +32,7 @@ const SIGN_OF_LIFE: (Duration, Duration) = (Duration::from_secs(60), Duration::f
 const OLDEST: Duration = Duration::from_secs(30 * 60);
 
 fn builder() -> Server {
-    Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
-        .timeout(ANSWER)
+    Server::builder().max_concurrent_streams(MAX_STREAMS).http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
 }
 
 /// Serves the unix socket until the token is cancelled, and removes it.

@@ -2,6 +2,8 @@
 
 mod accept;
 mod certificates;
+mod der;
+mod expiry;
 mod names;
 
 use std::io;

@@ -139,7 +139,7 @@ async fn a_node_that_is_made_anew_is_told_of_anew() {
 pub(super) fn drift(engine: &Engine, count: u64, key: &str) {
     engine.publish("sysctl", |report| {
         report.trigger = Some(Trigger::Drift);
-        report.totals.drift_found = count;
+        (report.totals.drift_found, report.totals.drift_healed) = (count, count);
         report.last_change = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(count));
         report.steps = vec![StepReport { step: format!("{key}: 128 -> 1024"), error: None }];
     });

@@ -16,6 +16,9 @@ use trimtab_proto::podresources::v1::pod_resources_lister_client::PodResourcesLi
 use crate::support::authority::{Authority, Pair, Remote, Says};
 use crate::support::server::{Setup, TestServer, eventually, within};
 
+/// 2100-01-01, in seconds since 1970.
+const NEW_EXPIRY: f64 = 4_102_444_800.0;
+
 /// Puts a file in place as a whole.
 fn put(path: &Path, text: &str) {
     let new = path.with_extension("new");
@@ -137,7 +140,7 @@ async fn renewed_certificates_are_taken_and_open_connections_go_on() {
     let open = within(old_client.channel()).await.unwrap();
     assert_eq!(list(open.clone()).await.unwrap(), 2);
 
-    files.put(&new.server(), &new);
+    files.put(&new.server_until(2100), &new);
     let in_force = "trimtab_tls_renewals_total{result=\"in-force\"}";
     let new_client = Remote::new(remote(&server), &new, Some(&new.client(&Says::CommonName("c"))));
     // The three files are not replaced at one moment, so that one look may see a part of them.
@@ -148,6 +151,8 @@ async fn renewed_certificates_are_taken_and_open_connections_go_on() {
     };
     within(served).await;
     assert!(server.metric(in_force) >= 1.0);
+    let expiry = "trimtab_tls_certificate_expiry_timestamp_seconds";
+    eventually("told when the new one expires", || server.metric(expiry) == NEW_EXPIRY).await;
     assert!(ask(&old_client).await.is_err(), "the old authority lets nobody in any more");
     assert_eq!(list(open).await.unwrap(), 2, "who is in stays in");
     server.shut_down().await;

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
@@ -23,6 +24,9 @@ use crate::serve::peer::{Access, Peer};
 
 /// Calls in progress at once on all connections, watches included; each costs a few KiB.
 const MAX_CALLS: usize = 4096;
+
+/// Longest time to the first byte of an answer; a client's own deadline counts if it is shorter.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// The services behind the checks.
 #[derive(Debug, Clone)]
@@ -97,7 +101,11 @@ impl Service<Request<Body>> for Guard {
         match self.check(&request, method) {
             Ok(place) => {
                 let answer = self.routes.call(request);
-                Box::pin(async move { answer.await.map(|response| observed(response, call, Some(place))) })
+                Box::pin(async move {
+                    let late = |_| Ok(status(&Refused::TooLate { after: ANSWER }).into_http());
+                    let response = tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(late)?;
+                    Ok(observed(response, call, Some(place)))
+                })
             }
             Err(Turned::Refused(refused)) => {
                 let response = observed(status(&refused).into_http(), call, None);

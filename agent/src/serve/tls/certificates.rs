@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use trimtab_domain::plan::{Finding, Severity};
 
-use super::{Findings, TlsConfig};
+use super::{Findings, TlsConfig, expiry};
 use crate::adapters::certificate_files::{CertificateFileError, CertificateFiles, CertificateTexts};
 use crate::metrics::{Renewal, TlsMetrics};
 
@@ -80,6 +80,8 @@ pub enum TlsError {
 pub(in crate::serve) struct Loaded {
     texts: CertificateTexts,
     pub(in crate::serve) config: Arc<ServerConfig>,
+    /// When the first of the chain expires, in seconds since 1970; `None`: nobody can tell.
+    expires: Option<i64>,
 }
 
 /// Reads and checks all files.
@@ -87,12 +89,10 @@ pub(in crate::serve) struct Loaded {
 /// # Errors
 /// [`TlsError`] for the first thing that is wrong.
 pub(super) fn load(files: &CertificateFiles) -> Result<Loaded, TlsError> {
-    let texts = files.read()?;
-    let config = Arc::new(check(files, &texts)?);
-    Ok(Loaded { texts, config })
+    check(files, files.read()?)
 }
 
-fn check(files: &CertificateFiles, texts: &CertificateTexts) -> Result<ServerConfig, TlsError> {
+fn check(files: &CertificateFiles, texts: CertificateTexts) -> Result<Loaded, TlsError> {
     let pem = |path: &PathBuf, expected| {
         let path = path.clone();
         move |source| TlsError::Pem { path, expected, source }
@@ -103,6 +103,7 @@ fn check(files: &CertificateFiles, texts: &CertificateTexts) -> Result<ServerCon
         added.map_err(|source| TlsError::Authority { path: files.client_ca.clone(), source })?;
     }
     let chain = certificates(&texts.certificate).map_err(pem(&files.certificate, "certificate"))?;
+    let expires = expiry::first(&chain);
     let key = PrivateKeyDer::from_pem_slice(&texts.key).map_err(pem(&files.key, "private key"))?;
 
     let provider = Arc::new(ring::default_provider());
@@ -118,7 +119,7 @@ fn check(files: &CertificateFiles, texts: &CertificateTexts) -> Result<ServerCon
     // A session that is resumed is not checked again: its client's certificate may have expired meanwhile.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(config)
+    Ok(Loaded { texts, config: Arc::new(config), expires })
 }
 
 /// Every certificate of a text, of which there must be one.
@@ -136,6 +137,7 @@ pub(in crate::serve) async fn renew(
     metrics: TlsMetrics,
     stop: CancellationToken,
 ) {
+    metrics.expires(loaded.expires);
     let mut in_force = loaded.texts;
     let mut failed = None;
     loop {
@@ -145,10 +147,11 @@ pub(in crate::serve) async fn renew(
         }
         let error = match config.files.read() {
             Ok(texts) if texts == in_force => None,
-            Ok(texts) => match check(&config.files, &texts) {
+            Ok(texts) => match check(&config.files, texts) {
                 Ok(checked) => {
-                    now.send_replace(Arc::new(checked));
-                    in_force = texts;
+                    now.send_replace(checked.config);
+                    metrics.expires(checked.expires);
+                    in_force = checked.texts;
                     metrics.renewed(Renewal::InForce);
                     tracing::info!("certificates were renewed; connections that are open keep the old ones");
                     None

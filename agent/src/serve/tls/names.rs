@@ -3,15 +3,13 @@
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
+use super::der::{OBJECT_ID, SEQUENCE, SET, take, values};
+
 /// Names that a certificate is taken by, at most; one with more is cut.
 const MAX_NAMES: usize = 32;
 /// Longest one; one that is longer is left out.
 const MAX_BYTES: usize = 2048;
 
-/// Tags of DER (X.690).
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OBJECT_ID: u8 = 0x06;
 /// `UTF8String`, `PrintableString`, `IA5String`: text that is UTF-8.
 const TEXTS: [u8; 3] = [0x0c, 0x13, 0x16];
 /// `id-at-commonName`, 2.5.4.3 (RFC 5280, appendix A.1).
@@ -39,30 +37,6 @@ fn common_names(subject: &[u8]) -> impl Iterator<Item = &str> {
         let is_common_name = tag == OBJECT_ID && kind == COMMON_NAME && TEXTS.contains(&text_tag);
         is_common_name.then(|| std::str::from_utf8(text).ok()).flatten()
     })
-}
-
-/// Values of this tag, one after the other, up to the first that is cut short.
-fn values(mut input: &[u8], wanted: u8) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (tag, value, rest) = take(input)?;
-        input = rest;
-        Some((tag, value))
-    })
-    .filter_map(move |(tag, value)| (tag == wanted).then_some(value))
-}
-
-/// Tag, value and the rest.
-fn take(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = input.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => rest.split_first().map(|(length, rest)| (usize::from(*length), rest))?,
-        0x82 => rest.split_first_chunk::<2>().map(|(length, rest)| (usize::from(u16::from_be_bytes(*length)), rest))?,
-        // Longer than any name.
-        _ => return None,
-    };
-    (length <= rest.len()).then(|| rest.split_at(length)).map(|(value, rest)| (tag, value, rest))
 }
 
 #[cfg(test)]

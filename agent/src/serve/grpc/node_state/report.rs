@@ -70,6 +70,7 @@ fn to_totals(totals: report::Totals) -> wire::Totals {
         steps_done: totals.steps_done,
         steps_failed: totals.steps_failed,
         drift_found: totals.drift_found,
+        drift_healed: totals.drift_healed,
     }
 }
 
