@@ -15,7 +15,7 @@ use trimtab::reconcile::orders::Switchboard;
 use trimtab::reconcile::report::{NodeReport, ProfileReport, State, SubsystemReport};
 use trimtab_domain::spec::NodeSpec;
 
-use crate::support::toy::{HandEvents, Toy, ToyNode};
+use crate::support::toy::{BOOK, HandEvents, Toy, ToyNode};
 
 const LIMIT: Duration = Duration::from_secs(3600);
 
@@ -159,6 +159,19 @@ async fn a_terminal_failure_waits_for_the_resync() {
     bench.wish(2, &[("a", "1")]);
     let report = bench.until("the new wish", |report| report.generation == 2).await;
     assert_eq!(report.state, State::Converged);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_of_the_book_that_reads_like_the_one_before_is_no_failure() {
+    let node = ToyNode::default();
+    // There is something to remember after each entry.
+    node.contested.lock().unwrap().insert(BOOK.into());
+    let mut bench = Bench::start(node);
+    bench.wish(1, &[("a", "1"), (BOOK, "1")]);
+    bench.until("another pass", |report| report.totals.passes > 1).await;
+    bench.node.contested.lock().unwrap().clear();
+    let report = bench.until("converged", |report| report.state == State::Converged).await;
+    assert_eq!((report.totals.failed_passes, report.last_error), (0, None));
 }
 
 #[tokio::test(start_paused = true)]

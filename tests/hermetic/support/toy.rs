@@ -28,6 +28,9 @@ pub(crate) struct ToyNode {
     pub(crate) on_write: Mutex<Option<(String, tokio_util::sync::CancellationToken)>>,
 }
 
+/// A key that stands for the agent's own book, as a ledger does: its steps have no object, and all read alike.
+pub(crate) const BOOK: &str = "book";
+
 #[derive(Debug, Clone)]
 pub(crate) struct ToyStep {
     pub(crate) key: String,
@@ -37,13 +40,16 @@ pub(crate) struct ToyStep {
 
 impl fmt::Display for ToyStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key == BOOK {
+            return write!(f, "{BOOK}: remember 1");
+        }
         write!(f, "{}: {} -> {}", self.key, self.old.as_deref().unwrap_or("absent"), self.new)
     }
 }
 
 impl Step for ToyStep {
     fn object(&self) -> Option<&str> {
-        Some(&self.key)
+        (self.key != BOOK).then_some(&self.key)
     }
 }
 

@@ -6,6 +6,7 @@
 //! and its CPUs are kept for that.
 
 mod kinds;
+mod merge;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -61,7 +62,10 @@ impl Roster {
             sandboxes.iter().map(|sandbox| (sandbox.id.clone(), sandbox.ready)).collect();
         self.sandboxes.retain(|id, _| listed.contains_key(id));
         for (id, known) in &mut self.sandboxes {
-            Arc::make_mut(&mut known.sandbox).ready = listed.get(id).is_some_and(|ready| *ready);
+            let ready = listed.get(id).is_some_and(|ready| *ready);
+            if known.sandbox.ready != ready {
+                Arc::make_mut(&mut known.sandbox).ready = ready;
+            }
         }
         self.containers.retain(|_, entry| listed.contains_key(&entry.container.sandbox));
         let listed: BTreeSet<ContainerId> = containers.iter().map(|container| container.id.clone()).collect();
@@ -77,12 +81,12 @@ impl Roster {
     pub fn complete(&mut self, sandboxes: &[Sandbox], containers: &[SandboxContainer]) {
         for sandbox in sandboxes {
             if let Some(known) = self.sandboxes.get_mut(&sandbox.id) {
-                fill_sandbox(Arc::make_mut(&mut known.sandbox), sandbox);
+                merge::fill_sandbox(&mut known.sandbox, sandbox);
             }
         }
         for container in containers {
             if let Some(known) = self.containers.get_mut(&container.id) {
-                fill_container(Arc::make_mut(&mut known.container), container);
+                merge::fill_container(&mut known.container, container);
             }
         }
     }
@@ -90,7 +94,7 @@ impl Roster {
     /// A sandbox is new or has changed. One of which nothing but the id is told (some events of NRI) is not added.
     pub fn put_sandbox(&mut self, sandbox: Sandbox) {
         match self.sandboxes.get_mut(&sandbox.id) {
-            Some(known) => merge_sandbox(Arc::make_mut(&mut known.sandbox), sandbox),
+            Some(known) => merge::take_sandbox(&mut known.sandbox, sandbox),
             None if sandbox.uid.0.is_empty() => {}
             None => {
                 self.clock += 1;
@@ -103,7 +107,7 @@ impl Roster {
     pub fn put_container(&mut self, container: SandboxContainer) {
         if let Some(known) = self.containers.get_mut(&container.id) {
             let (over, id) = (container.state == ContainerState::Exited, container.id.clone());
-            merge_container(Arc::make_mut(&mut known.container), container);
+            merge::take_container(&mut known.container, container);
             if over {
                 self.note_end(&id);
             }
@@ -278,87 +282,6 @@ fn is_later(other: &Entry, than: &Entry) -> bool {
 /// True if there may be processes of it.
 fn may_run(container: &SandboxContainer) -> bool {
     container.state != ContainerState::Exited
-}
-
-/// Takes everything that the newer telling says.
-fn merge_sandbox(known: &mut Sandbox, newer: Sandbox) {
-    known.ready &= newer.ready;
-    let told = |text: String, known: &mut String| {
-        if !text.is_empty() {
-            *known = text;
-        }
-    };
-    told(newer.uid.0, &mut known.uid.0);
-    told(newer.namespace, &mut known.namespace);
-    told(newer.name, &mut known.name);
-    told(newer.runtime_handler, &mut known.runtime_handler);
-    told(newer.cgroup_parent, &mut known.cgroup_parent);
-    if !newer.labels.is_empty() {
-        known.labels = newer.labels;
-    }
-    if !newer.annotations.is_empty() {
-        known.annotations = newer.annotations;
-    }
-    if newer.created_at_ns != 0 {
-        known.created_at_ns = newer.created_at_ns;
-    }
-    known.pod_resources = newer.pod_resources.or(known.pod_resources.take());
-}
-
-/// Takes everything that the newer telling says; see the rules above for the state.
-fn merge_container(known: &mut SandboxContainer, newer: SandboxContainer) {
-    known.state = later(known.state, newer.state);
-    let told = |text: String, known: &mut String| {
-        if !text.is_empty() {
-            *known = text;
-        }
-    };
-    told(newer.sandbox.0, &mut known.sandbox.0);
-    told(newer.name, &mut known.name);
-    told(newer.cgroups_path, &mut known.cgroups_path);
-    if !newer.labels.is_empty() {
-        known.labels = newer.labels;
-    }
-    if !newer.annotations.is_empty() {
-        known.annotations = newer.annotations;
-    }
-    if newer.created_at_ns != 0 {
-        known.created_at_ns = newer.created_at_ns;
-    }
-    known.pid = newer.pid.or(known.pid);
-    known.resources = newer.resources.or(known.resources.take());
-}
-
-/// Takes what is not known yet.
-fn fill_sandbox(known: &mut Sandbox, other: &Sandbox) {
-    let (mut filled, ready) = (other.clone(), known.ready);
-    filled.ready = true;
-    merge_sandbox(&mut filled, known.clone());
-    filled.ready = ready;
-    *known = filled;
-}
-
-/// Takes what is not known yet, and the process.
-fn fill_container(known: &mut SandboxContainer, other: &SandboxContainer) {
-    let mut filled = other.clone();
-    filled.state = known.state;
-    let made_with = other.resources.as_ref().and_then(|told| told.made_with_quota_us);
-    merge_container(&mut filled, known.clone());
-    if let Some(told) = &mut filled.resources {
-        told.made_with_quota_us = told.made_with_quota_us.or(made_with);
-    }
-    *known = filled;
-}
-
-/// The later of two states of one container; "unknown" says nothing.
-fn later(known: ContainerState, newer: ContainerState) -> ContainerState {
-    use ContainerState::{Created, Exited, Running, Unknown};
-    match (known, newer) {
-        (Exited, _) | (_, Exited) => Exited,
-        (Running, _) | (_, Running) => Running,
-        (Created, _) | (_, Created) => Created,
-        (Unknown, Unknown) => Unknown,
-    }
 }
 
 #[cfg(test)]

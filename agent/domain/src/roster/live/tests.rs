@@ -163,6 +163,23 @@ fn facts_complete_only_what_is_known() {
 }
 
 #[test]
+fn what_is_told_again_is_not_copied() {
+    let mut roster = roster();
+    let told = || SandboxContainer { pid: Some(7), created_at_ns: 9, ..container("c", "s", "app") };
+    roster.complete(&[sandbox("s", "u")], &[told()]);
+    let before = roster.clone();
+    roster.complete(&[sandbox("s", "u")], &[told()]);
+    roster.refresh(vec![sandbox("s", "u")], vec![told()]);
+    roster.put_sandbox(sandbox("s", "u"));
+    roster.put_container(told());
+    let [now, then] = [&roster, &before].map(|roster| {
+        let (sandbox, container) = (SandboxId("s".into()), ContainerId("c".into()));
+        (roster.sandbox(&sandbox).map(std::ptr::from_ref), roster.container(&container).map(std::ptr::from_ref))
+    });
+    assert!(now.0.is_some() && now.1.is_some() && now == then, "whoever looked before still shares it");
+}
+
+#[test]
 fn a_change_of_resources_leaves_the_rest_as_it_was() {
     let mut roster = roster();
     let id = ContainerId("c".into());
