@@ -24,6 +24,17 @@ fetch_firewalld() {
     echo "firewalld could not be fetched: the test beside it will be skipped" >&2
 }
 
+# A Go compiler and the kubelet's own client, unpacked beside the system; which packages, the test says itself.
+fetch_go_client() {
+  local lab
+  lab=$(dirname "$0")/../../tests/lab
+  "$lab/packages.sh" trixie golang-1.24-go golang-1.24-src golang-google-grpc-dev golang-google-protobuf-dev \
+    golang-google-genproto-dev golang-github-golang-protobuf-1-5-dev golang-github-gogo-protobuf-dev \
+    golang-golang-x-net-dev golang-golang-x-sys-dev golang-golang-x-text-dev >/dev/null &&
+    "$lab/packages.sh" forky golang-github-kubernetes-kubelet-dev >/dev/null ||
+    echo "the kubelet's Go client could not be fetched: the test with it will be skipped" >&2
+}
+
 # program:Debian package
 wanted=(chromium:chromium iptables:iptables nft:nftables ip:iproute2 unshare:util-linux sysctl:procps python3:python3 kubectl:kubernetes-client curl:curl dbus-daemon:dbus-daemon)
 [ "${1:-}" != lab ] || wanted+=(qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs depmod:kmod cpio:cpio xz:xz-utils)
@@ -41,6 +52,7 @@ python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   fetch_runtime
   fetch_promtool
   fetch_firewalld
+  fetch_go_client
   exit 0
 }
 
@@ -63,3 +75,4 @@ fi
 fetch_runtime
 fetch_promtool
 fetch_firewalld
+fetch_go_client

@@ -1,6 +1,7 @@
 //! The kubelet's query service: bytes on the wire, which pods and containers are shown, errors word for word.
 
 mod beside_kubelet;
+mod go_client;
 
 use std::sync::Arc;
 
