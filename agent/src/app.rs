@@ -12,6 +12,7 @@ mod once;
 mod profiles;
 mod record;
 mod rehearse;
+mod survey;
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -48,6 +49,7 @@ pub fn execute(command: Command) -> anyhow::Result<u8> {
         Command::Resume(args) => command::resume(&args),
         Command::Check(args) => check_profile(&args),
         Command::Import { from: ImportFrom::IpMasq(args) } => import::ip_masq(&args),
+        Command::Cluster { command } => survey::run(&command),
         Command::Crd => {
             let manifests = crd::manifests().context("cannot write the definitions as YAML")?;
             let texts: Vec<String> = manifests.into_iter().map(|(_, text)| text).collect();

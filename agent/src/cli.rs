@@ -8,6 +8,7 @@ pub mod output;
 pub mod plan;
 pub mod pods;
 pub mod status;
+pub mod survey;
 pub mod topology;
 pub mod watch;
 
@@ -18,7 +19,9 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{AnswerOutput, ColorChoice, DEFAULT_SOCKET, LogFormat, NodeArgs, Output, RunArgs};
+use crate::config::{
+    AnswerOutput, ApiArgs, ColorChoice, DEFAULT_SOCKET, LogFormat, NodeArgs, Output, RunArgs, program_name,
+};
 
 /// Names of the subsystems, in the order in which they are reported.
 pub const SUBSYSTEMS: [&str; 6] = ["sysctl", "kernel", "cgroup", "pinning", "allocatable", "masquerade"];
@@ -33,9 +36,9 @@ pub mod exit {
     pub const WOULD_CHANGE: u8 = 2;
     /// `check`: the profile is not valid; `plan`, `apply`: there is no valid profile.
     pub const INVALID_PROFILE: u8 = 3;
-    /// Commands that ask the running agent: none answers on the socket.
+    /// Commands that ask the running agent: none answers on the socket; `cluster`: the API server does not answer.
     pub const NO_AGENT: u8 = 4;
-    /// `explain`: the agent knows nothing by that name.
+    /// `explain`: the agent knows nothing by that name; `cluster status`: nothing is told of that node.
     pub const UNKNOWN: u8 = 5;
     /// The agent answers, but this user may not do that.
     pub const DENIED: u8 = 6;
@@ -70,6 +73,19 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// The command line of this process, called by its own name or by that of the plug-in of kubectl.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the text of `--help` and `--version`.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        if !survey::is_plugin(&program_name()) {
+            return Self::try_parse();
+        }
+        let survey::Plugin { command, color } = survey::Plugin::try_parse()?;
+        let command = Command::Cluster { command };
+        Ok(Self { command, log: None, log_format: LogFormat::default(), color, no_color: false })
+    }
+
     /// When to use colours, by either flag.
     #[must_use]
     pub const fn color(&self) -> ColorChoice {
@@ -83,7 +99,8 @@ A first look, which changes nothing:
   trimtab plan --profile profile.yaml        what would change on this node?
 
 Exit codes: 0 done (plan: nothing would change) · 1 failed · 2 plan: something would change ·
-3 no valid profile · 4 no agent answers on the socket · 5 explain: nothing by that name · 6 not allowed ·
+3 no valid profile · 4 no agent answers on the socket (cluster: no API server) · 5 explain, cluster status: nothing
+by that name · 6 not allowed ·
 64 wrong command line";
 
 /// The commands.
@@ -140,8 +157,9 @@ pub enum Command {
 
     /// Give back every value that was there before, unless somebody else has changed it since
     ///
-    /// Works on a node whose agent has been stopped; a running one would apply the profile again. With --for, the running
-    /// agent gives one subsystem back and leaves it so for that long.
+    /// Works on a node whose agent has been stopped; a running one would apply the profile again. Where an API server
+    /// answers, what it was told of the node goes too (--api-server off: stays). With --for, the running agent gives one
+    /// subsystem back and leaves it so for that long.
     Rollback(RollbackArgs),
 
     /// Turn the configuration of another program into a profile
@@ -149,6 +167,15 @@ pub enum Command {
         /// Whose configuration
         #[command(subcommand)]
         from: ImportFrom,
+    },
+
+    /// Show the nodes and profiles of a whole cluster (`kubectl trimtab`, if the program is called `kubectl-trimtab`)
+    ///
+    /// Reads the objects that the agents keep, with the kubeconfig of whoever calls; no agent is asked.
+    Cluster {
+        /// What to show
+        #[command(subcommand)]
+        command: survey::ClusterCommand,
     },
 
     /// Print the CustomResourceDefinitions of this release, for `kubectl apply -f -`
@@ -375,6 +402,10 @@ pub struct RollbackArgs {
     /// The node
     #[command(flatten)]
     pub node: NodeArgs,
+
+    /// The API server, which was told of the node
+    #[command(flatten)]
+    pub api: ApiArgs,
 
     /// Show what would be given back; changes nothing
     #[arg(long, conflicts_with = "length")]

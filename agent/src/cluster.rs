@@ -6,15 +6,19 @@
 
 mod clock;
 mod conditions;
+pub mod count;
 pub mod crd;
 mod events;
 mod extended;
+pub mod farewell;
 pub mod follow;
 pub mod happenings;
 pub mod health;
 mod held;
+mod lease;
 mod pauses;
 pub mod profiles;
+mod startup_taint;
 pub mod state;
 mod topology;
 
@@ -30,11 +34,13 @@ use tracing::error;
 use trimtab_domain::cluster::selection::Choice;
 
 use self::conditions::Conditions;
+use self::count::Counting;
 use self::events::Events;
 use self::extended::ExtendedResources;
 use self::follow::{Following, Seen, follow};
 use self::held::HeldPods;
 use self::profiles::ProfileObject;
+use self::startup_taint::StartupTaint;
 use self::state::StateObject;
 use self::topology::Topology;
 use crate::adapters::api_server::{ApiServer, Form, NODE_PROFILES, NODES};
@@ -99,6 +105,8 @@ pub struct NodeSide {
     pub desk: Arc<Desk>,
     /// Who holds which CPUs and memory.
     pub view: watch::Receiver<Arc<NodeView>>,
+    /// True if the profile may come from an object.
+    pub uses_objects: bool,
 }
 
 /// What others of this room and of the roof follow.
@@ -157,6 +165,7 @@ impl Cluster {
         let all = Following { collection: NODE_PROFILES, only: None, form: Form::Whole, pace: self.pace };
         tasks.spawn(follow(api.clone(), all, ProfileObject::shape, self.seen_profiles));
         tasks.spawn(profiles::choose(self.node.clone(), views.clone(), self.choice, self.offer));
+        tasks.spawn(Counting { api: api.clone(), node: self.node.clone(), profiles: views.profiles.clone() }.keep());
         tell(&mut tasks, &api, &self.node, &views, side);
         tokio::select! {
             () = cancel.cancelled() => {}
@@ -173,12 +182,14 @@ const WAITING_EVENTS: usize = 16;
 
 /// Begins everything that tells.
 fn tell(tasks: &mut JoinSet<()>, api: &ApiServer, node: &str, views: &Views, side: NodeSide) {
-    let NodeSide { reports, spec, desk, view } = side;
+    let NodeSide { reports, spec, desk, view, uses_objects } = side;
     let (api, node, own) = (|| api.clone(), || node.to_owned(), || views.node.clone());
     let (health, healths) = watch::channel(health::health(&reports.borrow()));
     tasks.spawn(health::follow(reports.clone(), health));
     tasks.spawn(Conditions { api: api(), node: node(), own: own(), health: healths.clone() }.keep());
-    tasks.spawn(StateObject { api: api(), node: node(), views: views.clone(), health: healths }.keep());
+    let (views, health) = (views.clone(), healths.clone());
+    tasks.spawn(StartupTaint { api: api(), node: node(), views: views.clone(), health, uses_objects }.remove());
+    tasks.spawn(StateObject { api: api(), node: node(), views, health: healths, held: Default::default() }.keep());
     tasks.spawn(ExtendedResources { api: api(), node: node(), own: own(), spec: spec.clone() }.keep());
     tasks.spawn(Topology { api: api(), node: node(), own: own(), spec: spec.clone(), view }.keep());
     let (events, of_pods) = mpsc::channel(WAITING_EVENTS);

@@ -12,6 +12,13 @@ use clap::{Args, ValueEnum};
 
 pub use self::remote::RemoteArgs;
 
+/// The name by which this program was called; empty if the system does not tell.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is where the command line is read")]
+pub fn program_name() -> String {
+    std::env::args().next().unwrap_or_default()
+}
+
 /// Where the profile, the state and the host are; shared by every command that looks at the node itself.
 #[derive(Debug, Clone, Args)]
 pub struct NodeArgs {
@@ -108,6 +115,18 @@ pub struct RunArgs {
 /// How the API server is reached and what is taken from it. With none of it, nothing of Kubernetes' client is started.
 #[derive(Debug, Clone, Args)]
 pub struct KubeArgs {
+    /// How it is reached
+    #[command(flatten)]
+    pub api: ApiArgs,
+
+    /// Where the profile comes from: `auto` (the NodeProfile that selects this node, else the file), `file`, `object`
+    #[arg(long, value_enum, value_name = "SOURCE", env = "TRIMTAB_PROFILE_SOURCE", default_value_t)]
+    pub profile_source: ProfileSource,
+}
+
+/// How the API server is reached.
+#[derive(Debug, Clone, Args)]
+pub struct ApiArgs {
     /// API server: `auto` (the kubeconfig, else the service account of the pod, else none), `off`, or https://HOST:PORT
     #[arg(long, value_name = "SERVER", env = "TRIMTAB_API_SERVER", default_value = "auto")]
     pub api_server: ApiServerAt,
@@ -115,10 +134,6 @@ pub struct KubeArgs {
     /// Kubeconfig to reach the API server by, with its current context
     #[arg(long, value_name = "FILE", env = "TRIMTAB_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
-
-    /// Where the profile comes from: `auto` (the NodeProfile that selects this node, else the file), `file`, `object`
-    #[arg(long, value_enum, value_name = "SOURCE", env = "TRIMTAB_PROFILE_SOURCE", default_value_t)]
-    pub profile_source: ProfileSource,
 
     /// Directory of the pod's service account
     #[arg(long, hide = true, value_name = "DIR", default_value = "/var/run/secrets/kubernetes.io/serviceaccount")]

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use trimtab::cli::{Cli, Command, exit, output};
 use trimtab::{app, telemetry};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::of_process() {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -16,7 +15,11 @@ fn main() -> ExitCode {
         }
     };
     // The daemon's log is its record; a command that acts once prints what it did.
-    let level = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
+    // Each failed request is spoken of by whoever made it, so the client's own words would say it twice.
+    let level = match cli.command {
+        Command::Run(_) => "info,kube_client=off",
+        _ => "warn,kube_client=off",
+    };
     telemetry::start(cli.log.as_deref().unwrap_or(level), cli.log_format, cli.color());
     output::choose_color(cli.color());
     match app::execute(cli.command) {

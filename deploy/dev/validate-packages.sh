@@ -25,7 +25,7 @@ must_be_refused() {
   grep -q -- "$reason" "$rendered/log" || { cat "$rendered/log" >&2; exit 1; }
 }
 
-for overlay in deploy/overlays/* deploy/uninstall; do
+for overlay in deploy/overlays/* deploy/uninstall deploy/uninstall-objects; do
   kubectl kustomize "$overlay" >"$rendered/$(basename "$overlay").yaml"
 done
 

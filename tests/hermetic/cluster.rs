@@ -1,10 +1,13 @@
 //! The agent in its cluster, against the double of the API server; time is paused, so minutes cost nothing.
 
 mod cost;
+mod count;
 mod crd;
+mod farewell;
 mod held;
 mod profiles;
 mod rights;
+mod startup_taint;
 mod telling;
 mod topology;
 mod trouble;
@@ -25,7 +28,7 @@ use trimtab::reconcile::report::{ProfileReport, State, SubsystemReport};
 use trimtab::subsystems::pinning::desk::Desk;
 use trimtab_domain::spec::NodeSpec;
 
-use crate::support::api_server::ApiServer as Double;
+use crate::support::api_server::{ApiServer as Double, Call};
 
 /// Longest wait by the paused clock; what hangs for ever ends the test.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -73,6 +76,7 @@ impl Engine {
             spec: self.spec.subscribe(),
             desk: Arc::clone(&self.desk),
             view: self.view.subscribe(),
+            uses_objects: true,
         }
     }
 
@@ -164,4 +168,13 @@ async fn pass(time: Duration) {
 /// Lists and watches that were asked for.
 fn reads(server: &Double) -> usize {
     server.calls().iter().filter(|call| call.verb == "list" || call.verb == "watch").count()
+}
+
+/// What one agent of the whole cluster does, and thousands of nodes do not more often.
+fn is_of_the_one_who_counts(call: &Call) -> bool {
+    match call.resource.as_str() {
+        "leases" => call.verb != "get",
+        "nodestates" => call.verb == "list",
+        resource => resource == "nodeprofiles/status",
+    }
 }

@@ -41,6 +41,7 @@ mod profile;
 mod profile_file;
 mod serve;
 mod support;
+mod survey;
 mod sysctl;
 
 #[path = "../fuzz/src/replay.rs"]

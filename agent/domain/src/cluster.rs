@@ -8,4 +8,7 @@ pub mod extended;
 pub mod health;
 pub mod label;
 pub mod selection;
+pub mod staleness;
+pub mod startup;
+pub mod tally;
 pub mod telling;

@@ -34,6 +34,7 @@ pub const FIELD_MANAGER: &str = "trimtab";
 pub struct ApiServer {
     client: kube::Client,
     token: Option<connect::TokenFile>,
+    namespace: String,
 }
 
 /// How a body changes an object.
@@ -64,6 +65,8 @@ pub enum Form {
     Whole,
     /// `metadata` alone, which for a Node is a tenth.
     Metadata,
+    /// The printer columns, as `kubectl get -o wide` shows them (Kubernetes API concepts, "Receiving resources as Tables").
+    Table,
 }
 
 impl Form {
@@ -71,6 +74,7 @@ impl Form {
         match (self, list) {
             (Self::Whole, _) => "application/json",
             (Self::Metadata, false) => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+            (Self::Table, _) => "application/json;as=Table;g=meta.k8s.io;v=v1",
             (Self::Metadata, true) => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
         }
     }
@@ -80,7 +84,14 @@ impl ApiServer {
     /// Speaks through this client, whose own retries should be off.
     #[must_use]
     pub fn new(client: kube::Client) -> Self {
-        Self { client, token: None }
+        let namespace = client.default_namespace().to_owned();
+        Self { client, token: None, namespace }
+    }
+
+    /// The agent's own namespace: that of its pod, else that of the kubeconfig.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// Reads an object; `None` if it is not there.

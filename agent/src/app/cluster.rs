@@ -15,7 +15,7 @@ use super::node;
 use crate::adapters::api_server::{Access, connect};
 use crate::adapters::profile_object::Offer;
 use crate::cluster::{Cluster, NodeSide, Pace};
-use crate::config::{ApiServerAt, KubeArgs, ProfileSource, RunArgs};
+use crate::config::{ApiArgs, ApiServerAt, ProfileSource, RunArgs};
 
 /// Pause before files that cannot be used (not written yet, half written) are looked at again.
 const CONNECT_AGAIN: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ impl ClusterThread {
         side: NodeSide,
         cancel: &CancellationToken,
     ) -> anyhow::Result<Option<watch::Receiver<Offer>>> {
-        let Some(access) = access(&args.kube)? else {
+        let Some(access) = access(&args.kube.api)? else {
             if args.kube.profile_source == ProfileSource::Object {
                 bail!("--profile-source object needs an API server; give --kubeconfig or --api-server");
             }
@@ -71,7 +71,7 @@ async fn speak(cluster: Cluster, access: &Access, side: NodeSide, cancel: Cancel
 }
 
 /// How the API server is reached; `None`: not at all.
-fn access(args: &KubeArgs) -> anyhow::Result<Option<Access>> {
+pub(super) fn access(args: &ApiArgs) -> anyhow::Result<Option<Access>> {
     let account = |server: String| Access::ServiceAccount { server, directory: args.service_account.clone() };
     match (&args.api_server, &args.kubeconfig) {
         (ApiServerAt::Off, _) => Ok(None),
@@ -105,10 +105,9 @@ mod tests {
     fn the_api_server_is_found_where_it_is_and_only_there() {
         let (with, without) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(with.path().join("token"), "t").unwrap();
-        let args = |at: ApiServerAt, kubeconfig: Option<&str>, token: bool, host: Option<&str>| KubeArgs {
+        let args = |at: ApiServerAt, kubeconfig: Option<&str>, token: bool, host: Option<&str>| ApiArgs {
             api_server: at,
             kubeconfig: kubeconfig.map(Into::into),
-            profile_source: ProfileSource::Auto,
             service_account: if token { with.path().into() } else { without.path().into() },
             service_host: host.map(Into::into),
             service_port: "443".into(),

@@ -31,7 +31,7 @@ use crate::adapters::profile_object::Offer;
 use crate::adapters::uevents::HardwareChanges;
 use crate::cli::exit;
 use crate::cluster::NodeSide;
-use crate::config::{HttpAddress, NriSocket, RemoteArgs, RunArgs};
+use crate::config::{HttpAddress, NriSocket, ProfileSource, RemoteArgs, RunArgs};
 use crate::lifecycle;
 use crate::metrics::{Metrics, MetricsOptions};
 use crate::ports::kubelet_answers::KubeletPodResources;
@@ -91,12 +91,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     metrics.show_traffic(node.traffic);
     let spec = watch::Sender::new(None);
     let cancel = CancellationToken::new();
-    let side = NodeSide {
-        reports: shared.board.subscribe(),
-        spec: spec.subscribe(),
-        desk: Arc::clone(&node.desk),
-        view: shared.view.clone(),
-    };
+    let side = node_side(args, &shared, Arc::clone(&node.desk), spec.subscribe());
     let offers = ClusterThread::start(args, side, &cancel)?;
     let nri = nri_thread(args, (node.desk, node.answered_runtime), metrics.nri(), spec.subscribe())?;
     let nri = nri.map(|thread| thread.start(cancel.clone())).transpose()?;
@@ -133,6 +128,17 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
 }
 
 /// The thread that answers the container runtime, if it is to be answered.
+/// The node, as far as the API server is told of it.
+fn node_side(args: &RunArgs, shared: &Shared, desk: Arc<Desk>, spec: watch::Receiver<Option<SpecInForce>>) -> NodeSide {
+    NodeSide {
+        reports: shared.board.subscribe(),
+        spec,
+        desk,
+        view: shared.view.clone(),
+        uses_objects: args.kube.profile_source != ProfileSource::File,
+    }
+}
+
 fn nri_thread(
     args: &RunArgs,
     (desk, runtime): (Arc<Desk>, Option<Arc<dyn ContainerRuntime>>),

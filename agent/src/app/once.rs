@@ -4,11 +4,14 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use trimtab_domain::spec::NodeSpec;
 
+use super::cluster::access;
 use super::node::{self, Node};
+use crate::adapters::api_server::{Access, connect};
 use crate::adapters::ledger::DiskLedger;
 use crate::adapters::profile_file;
 use crate::cli::plan::{self, SubsystemPlan, Tense};
 use crate::cli::{PlanArgs, RollbackArgs, check, exit, output};
+use crate::cluster::farewell;
 use crate::config::Output;
 use crate::lifecycle;
 use crate::profile::Diagnostic;
@@ -46,12 +49,35 @@ pub(super) fn rollback(args: &RollbackArgs) -> anyhow::Result<u8> {
     let Node { mut subsystems, .. } = node::compose(&args.node, ledger)?;
     subsystems
         .retain(|subsystem| args.subsystems.is_empty() || args.subsystems.iter().any(|name| name == subsystem.name()));
-    if locks.is_none() {
-        let plans = runtime()?.block_on(preview(&subsystems, &nothing));
-        return print(args.output, &plans, Tense::Would);
+    let is_dry = locks.is_none();
+    let mut plans = match is_dry {
+        true => runtime()?.block_on(preview(&subsystems, &nothing)),
+        false => runtime()?.block_on(settle(&subsystems, &nothing))?,
+    };
+    // Last, so that nobody is told that all is gone while it is not.
+    if args.subsystems.is_empty()
+        && let Some(access) = access(&args.api)?
+    {
+        let node = node::name(&args.node)?;
+        plans.push(runtime()?.block_on(take_leave(&access, &node, is_dry)));
     }
-    let plans = runtime()?.block_on(settle(&subsystems, &nothing))?;
-    print(args.output, &plans, Tense::Did)
+    print(args.output, &plans, if is_dry { Tense::Would } else { Tense::Did })
+}
+
+/// Takes away what the API server was told of the node, or says what that would be. Where that cannot be done, the node has
+/// still been given back: a warning, and no failure.
+async fn take_leave(access: &Access, node: &str, is_dry: bool) -> SubsystemPlan {
+    let api = match connect(access).await {
+        Ok(api) => api,
+        Err(error) => return SubsystemPlan::of_objects(Vec::new(), Some(format!("{:#}", anyhow::Error::from(error)))),
+    };
+    let (steps, error) = if is_dry {
+        farewell::leftovers(&api, node).await.map_or_else(|error| (Vec::new(), Some(error)), |found| (found, None))
+    } else {
+        farewell::take_leave(&api, node).await
+    };
+    let steps = steps.iter().map(ToString::to_string).collect();
+    SubsystemPlan::of_objects(steps, error.map(|error| error.to_string()))
 }
 
 /// The specification of the profile file; `None` after its errors have been printed.

@@ -98,6 +98,25 @@ impl SubsystemPlan {
         }
     }
 
+    /// What the API server was told of the node; `trouble`: why it stays.
+    #[must_use]
+    pub fn of_objects(steps: Vec<String>, trouble: Option<String>) -> Self {
+        let finding = |message| PlannedFinding {
+            severity: "warning".to_owned(),
+            code: "objects-stay".to_owned(),
+            object: "API server".to_owned(),
+            message,
+            remedy: "what was told of the node goes with its Node object; or roll back again".to_owned(),
+        };
+        Self {
+            subsystem: "objects".to_owned(),
+            steps: steps.into_iter().map(|step| PlannedStep { step, error: None }).collect(),
+            refusals: Vec::new(),
+            findings: trouble.map(finding).into_iter().collect(),
+            error: None,
+        }
+    }
+
     /// From a node that could not be read.
     #[must_use]
     pub fn failed(subsystem: &'static str, error: String) -> Self {

@@ -108,22 +108,31 @@ fn profiles() -> Value {
     let count = |description: &str| Schema::integer(description, 0, 1 << 31);
     let status = Schema::object("How the nodes stand that this profile is for; written by one agent at a slow pace.")
         .field("observedGeneration", Schema::integer("Generation that was counted.", 0, 1 << 53))
-        .field("nodes", count("Nodes that hold this profile."))
+        .field("nodes", count("Nodes that this profile is for."))
         .field("inSync", count("Those where all is as it says."))
         .field("failing", count("Those where something could not be done or is fought over."))
         .field("refusing", count("Those where a wish is not granted."))
-        .field("outdated", count("Those that hold an older generation."))
-        .field("updated", Schema::text("When this was counted.").with("format", json!("date-time")));
+        .field("drifted", count("Those that found something changed by others since their agents started."))
+        .field("outdated", count("Those that hold another profile or an older generation."))
+        .field("countedBy", Schema::text("The node of the agent that counted."))
+        .field(
+            "updated",
+            Schema::text("When this was counted; at most 5 minutes ago if somebody counts.")
+                .with("format", json!("date-time")),
+        )
+        .field("conditions", conditions());
     let schema = object("A profile: what the nodes that it selects are held at.")
         .field("spec", Schema::from_value(schema::spec()))
         .field("status", status)
         .required(&["spec"]);
     let columns = json!([
         column("Weight", "integer", ".spec.weight", "Of several profiles for a node the heaviest is in force."),
-        column("Nodes", "integer", ".status.nodes", "Nodes that hold this profile."),
+        column("Nodes", "integer", ".status.nodes", "Nodes that this profile is for."),
         column("In Sync", "integer", ".status.inSync", "Nodes where all is as it says."),
         column("Failing", "integer", ".status.failing", "Nodes where something could not be done."),
         column("Refusing", "integer", ".status.refusing", "Nodes where a wish is not granted."),
+        wide(column("Drifted", "integer", ".status.drifted", "Nodes that found something changed by others.")),
+        wide(column("Outdated", "integer", ".status.outdated", "Nodes that do not hold the newest generation.")),
         wide(column("Counted", "date", ".status.updated", "When the nodes were counted.")),
         column("Age", "date", ".metadata.creationTimestamp", "Age of the profile."),
     ]);
@@ -137,6 +146,21 @@ fn profiles() -> Value {
     })
 }
 
+/// `metav1.Condition`, merged by type.
+fn conditions() -> Schema {
+    let condition = Schema::object("What is true of the nodes together.")
+        .field("type", Schema::text("RolledOut or InSync."))
+        .field("status", Schema::text("True or False."))
+        .field("reason", Schema::text("Why, in a word."))
+        .field("message", Schema::text("Why, for a person."))
+        .field("lastTransitionTime", Schema::text("Since when.").with("format", json!("date-time")))
+        .field("observedGeneration", Schema::integer("Generation that was counted.", 0, 1 << 53))
+        .required(&["type", "status"]);
+    Schema::list("What is true of the nodes together.", condition)
+        .with("x-kubernetes-list-type", json!("map"))
+        .with("x-kubernetes-list-map-keys", json!(["type"]))
+}
+
 fn states() -> Value {
     let columns = json!([
         column("Profile", "string", ".profile.name", "Profile in force."),
@@ -144,6 +168,13 @@ fn states() -> Value {
         column("Ready", "boolean", ".ready", "Whether every part has ended a pass."),
         column("Refusals", "integer", ".refusals", "Wishes that are not granted."),
         column("Drifts", "integer", ".drifts", "Objects found changed by others since the agent started."),
+        wide(column("Selected", "string", ".profile.selected", "The profile of the cluster that is for this node.")),
+        wide(column(
+            "Generation",
+            "integer",
+            ".profile.generation",
+            "Generation of the profile in force; 0 for a file."
+        )),
         wide(column("Why", "string", ".profile.why", "Why this profile.")),
         wide(column("Agent", "string", ".agent.version", "Version of the agent.")),
         wide(column("Updated", "date", ".updated", "When the agent wrote this.")),

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use trimtab_domain::cluster::selection::{Candidate, Choice, Outcome, Reach, choose as choose_among};
 
+use super::count::ToldStatus;
 use super::follow::Seen;
 use super::{OwnNode, Views};
 use crate::adapters::profile_object::Offer;
@@ -22,19 +23,22 @@ pub struct ProfileObject {
     pub reach: Result<Reach, String>,
     /// `metadata.generation`: counts the changes of `spec`.
     pub generation: i64,
+    /// What was told of its nodes last.
+    pub told: ToldStatus,
 }
 
 impl ProfileObject {
     pub(super) fn shape(mut object: Value) -> Option<(String, Self)> {
         let name = object.pointer("/metadata/name")?.as_str()?.to_owned();
         let generation = object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default();
+        let told = ToldStatus::of(&object);
         let spec = object.get_mut("spec").map_or_else(|| json!({}), Value::take);
         // Alone, so that what is wrong elsewhere, its size too, does not hide whom it is for.
         let fields = ["nodeSelector", "weight"].into_iter().filter_map(|name| Some((name, spec.get(name)?.clone())));
         let narrow = document(&name, &fields.collect());
         let reach = profile::reach(&origin(&name), narrow.as_bytes()).map_err(|rejected| rejected.to_string());
         let text = document(&name, &spec).into();
-        Some((name, Self { text, reach, generation }))
+        Some((name, Self { text, reach, generation, told }))
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct StateObject {
     pub(super) node: String,
     pub(super) views: Views,
     pub(super) health: watch::Receiver<NodeHealth>,
+    /// Name and generation of the object in force: while the newest is refused, that is an older one.
+    pub(super) held: (String, i64),
 }
 
 impl StateObject {
@@ -76,7 +78,11 @@ impl StateObject {
         let profiles = self.views.profiles.borrow();
         let by_object = health.source == origin(&health.profile);
         let generation = profiles.of(&health.profile).filter(|_| by_object).map_or(0, |profile| profile.generation);
-        content(&health, &choice, if by_object { generation } else { 0 })
+        if health.profile_errors.is_empty() {
+            self.held = (health.profile.clone(), generation);
+        }
+        let held = if self.held.0 == health.profile { self.held.1 } else { 0 };
+        content(&health, &choice, held)
     }
 }
 
@@ -103,6 +109,7 @@ pub fn content(health: &NodeHealth, choice: &Choice, generation: i64) -> Value {
     json!({
         "profile": {
             "name": health.profile,
+            "selected": choice.winner.as_deref().unwrap_or_default(),
             "source": health.source,
             "generation": generation,
             "why": short(&choice.why),

@@ -8,28 +8,35 @@ use serde_json::json;
 
 use super::*;
 use crate::pinning::{converge, static_cpus};
-use crate::support::api_server::Call;
 use crate::support::fake_cgroups::{Ask, FakeCgroups, Shape};
 use crate::support::node_runtime::NodeRuntime;
 use trimtab_domain::cgroup::Version;
 use trimtab_domain::spec::cgroup::CgroupDriver;
 use trimtab_domain::workload::QosClass::Guaranteed;
 
-/// Group, resource, verb.
-type Right = (String, String, String);
+/// Group, resource, verb, name; no name: all of them.
+type Right = (String, String, String, String);
+
+/// Resources of which the role names the objects; creating cannot be bound to a name.
+const NAMED: [&str; 1] = ["leases"];
 
 fn role() -> BTreeSet<Right> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/components/objects/role.yaml");
     let text = fs::read_to_string(path).unwrap();
-    let role: Value = serde_saphyr::from_str(text.split("\n---\n").next().unwrap()).unwrap();
     let texts = |value: &Value| -> Vec<String> {
-        value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+        value.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
     };
+    let documents = text.split("\n---\n").map(|part| serde_saphyr::from_str::<Value>(part).unwrap());
+    let rules: Vec<Value> = documents.flat_map(|one| one["rules"].as_array().cloned().unwrap_or_default()).collect();
     let mut rights = BTreeSet::new();
-    for rule in role["rules"].as_array().unwrap() {
+    for rule in &rules {
+        let names = if rule["resourceNames"].is_null() { vec![String::new()] } else { texts(&rule["resourceNames"]) };
         for group in texts(&rule["apiGroups"]) {
             for resource in texts(&rule["resources"]) {
-                rights.extend(texts(&rule["verbs"]).into_iter().map(|verb| (group.clone(), resource.clone(), verb)));
+                for verb in texts(&rule["verbs"]) {
+                    let right = |name: &String| (group.clone(), resource.clone(), verb.clone(), name.clone());
+                    rights.extend(names.iter().map(right));
+                }
             }
         }
     }
@@ -38,7 +45,11 @@ fn role() -> BTreeSet<Right> {
 
 /// What a call needs; applying may make the object, which needs the right to create, too.
 fn needed(call: &Call) -> Vec<Right> {
-    let right = |verb: &str| (call.group.clone(), call.resource.clone(), verb.to_owned());
+    let right = |verb: &str| {
+        let is_named = NAMED.contains(&call.resource.as_str()) && verb != "create";
+        let name = if is_named { call.name.clone() } else { String::new() };
+        (call.group.clone(), call.resource.clone(), verb.to_owned(), name)
+    };
     match call.verb {
         "apply" if call.resource.contains('/') => vec![right("patch")],
         "apply" => vec![right("patch"), right("create")],
@@ -49,11 +60,14 @@ fn needed(call: &Call) -> Vec<Right> {
 #[tokio::test(start_paused = true)]
 async fn the_role_is_enough_and_not_too_much() {
     let (granted, server) = (role(), Scene::server());
-    assert!(granted.iter().all(|(group, resource, verb)| ![group, resource, verb].contains(&&"*".to_owned())));
+    assert!(granted.iter().all(|(group, resource, verb, _)| ![group, resource, verb].contains(&&"*".to_owned())));
     let allowed = granted.clone();
     server.permit(move |call| needed(call).iter().all(|right| allowed.contains(right)));
     server.put(&profile("web"), for_pool("web", 1, 1));
+    let taint = json!({"key": "trimtab.dev/not-ready", "effect": "NoSchedule"});
+    server.edit(NODE, |node| node["spec"] = json!({"taints": [taint]}));
     let mut spec = static_cpus("0");
+    spec.name = "web".into();
     spec.kubernetes.node_resource_topology = true;
     spec.kubernetes.extended_resources = [("example.com/dongle".to_owned(), 1)].into();
     let node = FakeCgroups::new(Version::V2, CgroupDriver::Systemd, Shape { nodes: 1, cores_per_node: 4, threads: 1 });
@@ -76,6 +90,10 @@ async fn the_role_is_enough_and_not_too_much() {
         super::telling::drift(&scene.engine, count, "net.core.somaxconn");
         pass(Duration::from_secs(1)).await;
     }
+    drop(scene);
+    // The uninstallation has the same role.
+    let (_, error) = trimtab::cluster::farewell::take_leave(&ApiServer::new(server.client()), "n1").await;
+    assert_eq!(error, None);
     let calls = server.calls();
     let refused: Vec<&Call> =
         calls.iter().filter(|call| !needed(call).iter().all(|right| granted.contains(right))).collect();

@@ -15,6 +15,7 @@ mod path;
 mod select;
 mod status;
 mod store;
+mod table;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -43,8 +44,12 @@ pub(crate) struct ApiServer {
     shared: Arc<Shared>,
 }
 
+/// Does something before a call is answered, as somebody else who is faster.
+type Hook = Arc<dyn Fn(&Call) + Send + Sync>;
+
 struct Shared {
     state: Mutex<State>,
+    hook: Mutex<Option<Hook>>,
     connections: Mutex<CancellationToken>,
 }
 
@@ -76,7 +81,11 @@ impl ApiServer {
             watches: watch::Watches::default(),
         };
         Self {
-            shared: Arc::new(Shared { state: Mutex::new(state), connections: Mutex::new(CancellationToken::new()) }),
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                hook: Mutex::new(None),
+                connections: Mutex::new(CancellationToken::new()),
+            }),
         }
     }
 
@@ -179,6 +188,11 @@ impl ApiServer {
     /// Only calls that this permits are answered, all others with 403.
     pub(crate) fn permit(&self, permission: impl Fn(&Call) -> bool + Send + Sync + 'static) {
         self.state().permission = Some(Arc::new(permission));
+    }
+
+    /// Has this done before each call is answered; it may change objects.
+    pub(crate) fn on_call(&self, hook: impl Fn(&Call) + Send + Sync + 'static) {
+        *self.shared.hook.lock().unwrap() = Some(Arc::new(hook));
     }
 
     /// Breaks something; faults are looked at in the order in which they were made, the first that fits strikes.

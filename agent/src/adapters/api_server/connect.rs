@@ -18,6 +18,13 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub enum Access {
     /// By a kubeconfig and its current context.
     Kubeconfig(PathBuf),
+    /// As the person who calls: as kubectl would.
+    User {
+        /// A kubeconfig; `None`: those of `KUBECONFIG`, else `~/.kube/config`.
+        kubeconfig: Option<PathBuf>,
+        /// One of its contexts; `None`: the current one.
+        context: Option<String>,
+    },
     /// At this address, as the service account whose token and authority are in this directory.
     ServiceAccount {
         /// `https://HOST:PORT`.
@@ -35,6 +42,13 @@ pub enum ConnectError {
     Kubeconfig {
         /// Its path.
         path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The caller has no usable kubeconfig.
+    #[error("no usable kubeconfig; set KUBECONFIG, write ~/.kube/config, or give --kubeconfig and --context")]
+    User {
         /// What is wrong.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -76,9 +90,14 @@ impl TokenFile {
 pub async fn connect(access: &Access) -> Result<ApiServer, ConnectError> {
     let (mut config, token) = match access {
         Access::Kubeconfig(path) => (of_kubeconfig(path).await?, None),
+        Access::User { kubeconfig, context } => (of_user(kubeconfig.as_deref(), context.clone()).await?, None),
         Access::ServiceAccount { server, directory } => {
             let url = server.parse().map_err(|_| ConnectError::Address { server: server.clone() })?;
             let mut config = Config::new(url);
+            // Without it, leases would be looked for in `default`.
+            if let Ok(namespace) = std::fs::read_to_string(directory.join("namespace")) {
+                namespace.trim().clone_into(&mut config.default_namespace);
+            }
             let authority = directory.join("ca.crt");
             config.root_cert_file = authority.exists().then_some(authority);
             (config, Some(TokenFile(directory.join("token"))))
@@ -91,7 +110,8 @@ pub async fn connect(access: &Access) -> Result<ApiServer, ConnectError> {
     config.default_retry = false;
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).map_err(|error| ConnectError::Client { server, source: Box::new(error) })?;
-    Ok(ApiServer { client, token })
+    let namespace = client.default_namespace().to_owned();
+    Ok(ApiServer { client, token, namespace })
 }
 
 async fn of_kubeconfig(path: &Path) -> Result<Config, ConnectError> {
@@ -99,5 +119,16 @@ async fn of_kubeconfig(path: &Path) -> Result<Config, ConnectError> {
         |source: Box<dyn std::error::Error + Send + Sync>| ConnectError::Kubeconfig { path: path.to_owned(), source };
     let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unusable(Box::new(error)))?;
     let options = KubeConfigOptions::default();
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(Box::new(error)))
+}
+
+async fn of_user(path: Option<&Path>, context: Option<String>) -> Result<Config, ConnectError> {
+    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| match path {
+        Some(path) => ConnectError::Kubeconfig { path: path.to_owned(), source },
+        None => ConnectError::User { source },
+    };
+    let read = path.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    let kubeconfig = read.map_err(|error| unusable(Box::new(error)))?;
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(Box::new(error)))
 }

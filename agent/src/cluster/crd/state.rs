@@ -10,6 +10,7 @@ pub(super) fn schema() -> Schema {
     let count = |description: &str| Schema::integer(description, 0, 1 << 53);
     let profile = Schema::object("The profile in force.")
         .field("name", text("Its name; empty: none."))
+        .field("selected", text("The profile of the cluster that is for this node, in force or refused; empty: none."))
         .field("source", text("Where it came from."))
         .field("generation", count("Generation of the object; 0 for a file."))
         .field("why", text("Why this one."))

@@ -10,7 +10,7 @@ use super::path::Place;
 use super::select::Selection;
 use super::status::{Refused, answer as object_answer, refuse, throttle};
 use super::store::{Store, StoreEvent};
-use super::{ApiServer, State, apply, broken, evict, patch, watch};
+use super::{ApiServer, State, apply, broken, evict, patch, table, watch};
 
 /// `--max-request-bytes` of etcd is 1.5 MiB; the API server takes 3 MiB.
 const MAX_BODY: usize = 3 << 20;
@@ -28,6 +28,10 @@ pub(super) async fn answer(server: ApiServer, request: Request<Body>) -> Respons
         };
     };
     let call = Call::of(&parts, &place, &body);
+    let hook = server.shared.hook.lock().unwrap().clone();
+    if let Some(hook) = hook {
+        hook(&call);
+    }
     let harm = {
         let mut state = server.state();
         state.log.push(call.clone());
@@ -67,6 +71,9 @@ fn decide(server: &ApiServer, call: &Call, place: &Place) -> Result<Response<Bod
     let State { store, watches, .. } = &mut *state;
     let answered = act(store, call, place)?;
     answered.events.iter().for_each(|event| watches.tell(event));
+    if call.accept.contains("as=Table") && call.verb == "list" {
+        return Ok(object_answer(answered.code, &table::table(&answered.object, &place.plural)));
+    }
     Ok(object_answer(answered.code, &watch::shape_all(&answered.object, watch::only_metadata(call))))
 }
 
