@@ -35,7 +35,7 @@ fn cgroup(host: &FakeHost) -> Cgroup {
 }
 
 fn wish(driver: Option<CgroupDriver>) -> NodeSpec {
-    NodeSpec { cgroup: CgroupSpec { driver }, ..NodeSpec::default() }
+    NodeSpec { cgroup: CgroupSpec { driver, migration: None }, ..NodeSpec::default() }
 }
 
 /// A process of the host.

@@ -10,6 +10,7 @@ pub mod confirmation;
 pub mod cpu;
 pub mod cpuset;
 pub mod device;
+pub mod disruption;
 pub mod hint;
 pub mod kernel;
 pub mod kernel_file;

@@ -5,14 +5,17 @@
 //! loses nothing but time.
 
 mod decide;
+pub mod drain;
 mod journal;
 mod kubelet_file;
+mod progress;
 #[cfg(test)]
 mod tests;
 
 pub use decide::{Action, Decision, decide};
 pub use journal::{Direction, Journal, Limits, Outcome};
 pub use kubelet_file::{KubeletFileError, set_cgroup_driver};
+pub use progress::{Phase, Progress};
 
 use crate::spec::cgroup::CgroupDriver;
 

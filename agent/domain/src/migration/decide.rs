@@ -67,6 +67,10 @@ fn forward(journal: &Journal, facts: &Facts, limits: Limits, now: u64) -> Decisi
         return prepare(journal, facts, limits, now);
     }
     if !edited {
+        if is_late(journal.prepared_at, limits, now) {
+            let reason = format!("kubelet and runtime could not be stopped and changed within {} s", limits.ready);
+            return Decision::TurnBack(reason);
+        }
         return if facts.kubelet_runs {
             Decision::Do(Action::StopKubelet)
         } else if facts.runtime_runs && facts.sandboxes.is_none() {
@@ -82,7 +86,14 @@ fn forward(journal: &Journal, facts: &Facts, limits: Limits, now: u64) -> Decisi
         };
     }
     if let Some(decision) = start(facts) {
-        return decision;
+        return if is_late(journal.edited_at, limits, now) {
+            Decision::TurnBack(format!(
+                "kubelet and runtime did not start with {} within {} s",
+                journal.target, limits.ready
+            ))
+        } else {
+            decision
+        };
     }
     let told = facts.runtime_says.filter(|says| *says != journal.target);
     if let Some(says) = told {
@@ -93,8 +104,13 @@ fn forward(journal: &Journal, facts: &Facts, limits: Limits, now: u64) -> Decisi
             "the node was not ready with {} within {} s after the kubelet's start",
             journal.target, limits.ready
         )),
+        _ if facts.node_is_ready.is_none() => Decision::Wait("the API server does not say whether the node is ready"),
         _ => Decision::Wait("the node is not ready yet"),
     }
+}
+
+fn is_late(since: Option<u64>, limits: Limits, now: u64) -> bool {
+    since.is_some_and(|since| now.saturating_sub(since) > limits.ready)
 }
 
 /// What must be so before anything is stopped. Until then turning back disturbs nothing.
@@ -106,7 +122,7 @@ fn prepare(journal: &Journal, facts: &Facts, limits: Limits, now: u64) -> Decisi
             Decision::Wait("too many other nodes are not ready")
         };
     }
-    if journal.cordoned && now.saturating_sub(journal.since) > limits.drain {
+    if journal.draining_at.is_some_and(|since| now.saturating_sub(since) > limits.drain) {
         return Decision::TurnBack(format!("pods were left after {} s of draining", limits.drain));
     }
     match (facts.holds_lease, facts.cordoned) {

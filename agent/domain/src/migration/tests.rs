@@ -17,6 +17,10 @@ struct World {
     running: CgroupDriver,
     ready_with_target: bool,
     reachable: bool,
+    /// Whether the kubelet starts with the target at all.
+    starts_with_target: bool,
+    /// Whether the runtime lets its sandboxes be removed.
+    lets_go: bool,
 }
 
 impl World {
@@ -35,6 +39,8 @@ impl World {
             running: CgroupDriver::Cgroupfs,
             ready_with_target: true,
             reachable: true,
+            starts_with_target: true,
+            lets_go: true,
         }
     }
 
@@ -76,7 +82,7 @@ impl World {
             }
             Action::RemoveSandboxes => {
                 assert!(!self.kubelet, "the kubelet would make them anew");
-                self.daemons = 0;
+                self.daemons = if self.lets_go { 0 } else { self.daemons };
             }
             Action::StopRuntime => {
                 assert!(!self.kubelet);
@@ -96,7 +102,7 @@ impl World {
             }
             Action::StartKubelet => {
                 assert!(self.runtime, "the kubelet does not start without a runtime");
-                self.kubelet = true;
+                self.kubelet = self.files.1 == self.original.1 || self.starts_with_target;
                 self.daemons = 1;
             }
             Action::Uncordon => {
@@ -170,6 +176,30 @@ fn a_node_that_is_not_ready_with_the_new_driver_gets_the_old_one_back() {
     let outcome = run(&mut world, &mut Journal::begin(CgroupDriver::Systemd, 0), |_, _, _| {});
     assert!(matches!(&outcome, Outcome::TurnedBack { reason } if reason.contains("not ready")), "{outcome:?}");
     assert_eq!((world.files, world.running), (world.original, CgroupDriver::Cgroupfs));
+}
+
+#[test]
+fn a_kubelet_that_does_not_start_and_a_runtime_that_keeps_its_sandboxes_are_given_up() {
+    let cases = [
+        (World { starts_with_target: false, ..World::new() }, "did not start"),
+        (World { lets_go: false, ..World::new() }, "could not be stopped"),
+    ];
+    for (mut world, why) in cases {
+        let outcome = run(&mut world, &mut Journal::begin(CgroupDriver::Systemd, 0), |_, _, _| {});
+        assert!(matches!(&outcome, Outcome::TurnedBack { reason } if reason.contains(why)), "{outcome:?}");
+        assert_eq!(world.files, world.original);
+        assert!(world.kubelet && world.runtime && !world.cordoned && !world.lease, "{world:?}");
+    }
+}
+
+#[test]
+fn an_api_server_that_goes_once_the_node_is_prepared_is_waited_for_and_costs_nothing() {
+    let (mut world, mut journal) = (World::new(), Journal::begin(CgroupDriver::Systemd, 0));
+    let outcome = run(&mut world, &mut journal, |step, world, journal| {
+        world.reachable = !journal.prepared || step > 150;
+    });
+    assert_eq!(outcome, Outcome::Migrated);
+    assert!(!world.cordoned && !world.lease);
 }
 
 #[test]

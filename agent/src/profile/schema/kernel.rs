@@ -1,6 +1,7 @@
 //! `sysctls`, `kernel`, `cgroup`.
 
 use super::Schema;
+use crate::profile::cgroup::{MAX_UNAVAILABLE, SECONDS};
 
 pub(super) fn sysctls() -> Schema {
     Schema::object("Kernel parameters below /proc/sys. Taking a key out gives the old value back.")
@@ -55,5 +56,37 @@ pub(super) fn cgroup() -> Schema {
             "driver",
             Schema::choice("The driver; absent: whichever, as long as both use the same.", &["systemd", "cgroupfs"]),
         )
-        .field("onMismatch", Schema::choice("What is done where they do not.", &["Report"]).default("Report"))
+        .field(
+            "onMismatch",
+            Schema::choice("What is done where they do not.", &["Report", "Migrate"]).default("Report"),
+        )
+        .field("migration", migration())
+        .rule(
+            "!has(self.onMismatch) || self.onMismatch != 'Migrate' || has(self.driver)",
+            "Migrate needs a driver to migrate to",
+        )
+}
+
+fn migration() -> Schema {
+    let seconds = |description: &str| Schema::integer(description, SECONDS.0, SECONDS.1);
+    let unit = |description: &str| Schema::text(description).max_length(255);
+    let path = |description: &str| Schema::text(description).max_length(4096);
+    Schema::object("How a node that uses another driver is moved, with onMismatch Migrate.")
+        .field(
+            "maxUnavailable",
+            Schema::integer("Most nodes that may be away at a time, for whatever reason.", 1, MAX_UNAVAILABLE)
+                .default(1),
+        )
+        .field("drainTimeoutSeconds", seconds("Longest drain.").default(900))
+        .field(
+            "readyTimeoutSeconds",
+            seconds("Longest wait for kubelet and runtime to stop, to start, and for the node to be ready.")
+                .default(300),
+        )
+        .field("deleteEmptyDirData", Schema::boolean("Whether pods with an emptyDir may be evicted.").default(false))
+        .field("force", Schema::boolean("Whether pods that nobody makes again may be evicted.").default(false))
+        .field("kubeletUnit", unit("Unit of the kubelet.").default("kubelet.service"))
+        .field("runtimeUnit", unit("Unit of the runtime; absent: containerd.service or crio.service."))
+        .field("kubeletConfig", path("The kubelet's file on the host.").default("/var/lib/kubelet/config.yaml"))
+        .field("runtimeConfig", path("The runtime's file on the host; absent: its usual one."))
 }
