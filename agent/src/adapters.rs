@@ -1,6 +1,6 @@
-//! The ports on a real node. Adapters do not see one another, nor the subsystems; the one exception: what
+//! The ports on a real node. Adapters do not see one another, nor the subsystems; the exceptions: what
 //! iptables-nft writes lives in nf_tables, so `iptables` asks `nftables`, and `conntrack` speaks netfilter's netlink as
-//! `nftables` does.
+//! `nftables` does; `driver_files` has the texts of `runtime_config`, and `migration_file` keeps its places.
 
 pub mod api_server;
 pub mod certificate_files;
@@ -8,6 +8,7 @@ pub mod cgroup_fs;
 pub mod conntrack;
 pub mod cri;
 pub mod drift;
+pub mod driver_files;
 pub mod history_file;
 pub mod hold_file;
 pub mod host_fs;
@@ -18,6 +19,7 @@ pub mod kubelet_config;
 pub mod ledger;
 pub mod links;
 pub mod masq_files;
+pub mod migration_file;
 pub mod modprobe;
 pub mod nat_writers;
 pub mod nftables;

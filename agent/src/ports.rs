@@ -14,6 +14,7 @@ pub mod names;
 pub mod nri_stats;
 pub mod pod_failure;
 pub mod runtime;
+pub mod services;
 pub mod shown;
 pub mod threads;
 pub mod traffic;

@@ -6,6 +6,7 @@
 
 mod convert;
 mod details;
+mod ending;
 mod info;
 mod line;
 mod socket;

@@ -1,18 +1,22 @@
-//! Properties of systemd's units, over D-Bus: the system bus, or systemd's own socket where no bus runs.
+//! systemd's units, their properties, starts and stops, over D-Bus: the system bus, or systemd's own socket where no bus
+//! runs.
 //!
 //! org.freedesktop.systemd1(5). A connection is made when it is needed and kept while it works.
+
+mod services;
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use trimtab_domain::cgroup::Quota;
 use trimtab_domain::cpuset::CpuSet;
 use zbus::connection::{Builder, Connection};
-use zbus::{Error, Variant};
+use zbus::{DynamicType, Error, Message, Variant};
 
 use crate::ports::units::{Answer, UnitChange, UnitError, Units};
 
@@ -68,25 +72,47 @@ impl Systemd {
         Err(UnitError::Away { method: "Hello", detail: problems.join("; ") })
     }
 
-    async fn call(&self, unit: &str, change: &UnitChange) -> Result<(), UnitError> {
-        const METHOD: &str = "SetUnitProperties";
+    /// Makes a call; `unit` is for messages.
+    async fn call<B>(&self, call: Call<'_>, body: &B) -> Result<Message, UnitError>
+    where
+        B: Serialize + DynamicType + Sync,
+    {
+        let Call { path, interface, method, unit } = call;
         let connection = self.connection().await?;
-        let body = (unit, true, properties(change));
-        let call = connection.call_method(Some(DESTINATION), PATH, Some(MANAGER), METHOD, &body);
+        let call = connection.call_method(Some(DESTINATION), path, Some(interface), method, body);
         let problem = match timeout(DEADLINE, call).await {
-            Ok(Ok(_)) => return Ok(()),
+            Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(Error::MethodError(name, detail, _))) => {
-                return Err(refusal(METHOD, unit, name.as_str(), detail.unwrap_or_default()));
+                return Err(refusal(method, unit, name.as_str(), detail.unwrap_or_default()));
             }
             Ok(Err(Error::FDO(error))) => {
-                return Err(refusal(METHOD, unit, "", error.to_string()));
+                return Err(refusal(method, unit, "", error.to_string()));
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {DEADLINE:?}"),
         };
         // Whatever broke it, the next call begins anew.
         *self.connected.lock().await = None;
-        Err(UnitError::Away { method: METHOD, detail: problem })
+        Err(UnitError::Away { method, detail: problem })
+    }
+
+    async fn set_properties(&self, unit: &str, change: &UnitChange) -> Result<(), UnitError> {
+        self.call(Call::manager("SetUnitProperties", unit), &(unit, true, properties(change))).await.map(drop)
+    }
+}
+
+/// A method of an object.
+struct Call<'a> {
+    path: &'a str,
+    interface: &'static str,
+    method: &'static str,
+    unit: &'a str,
+}
+
+impl<'a> Call<'a> {
+    /// A method of the manager itself.
+    const fn manager(method: &'static str, unit: &'a str) -> Self {
+        Self { path: PATH, interface: MANAGER, method, unit }
     }
 }
 
@@ -99,7 +125,7 @@ impl Units for Systemd {
     }
 
     fn set<'a>(&'a self, unit: &'a str, change: &'a UnitChange) -> Answer<'a, ()> {
-        Box::pin(self.call(unit, change))
+        Box::pin(self.set_properties(unit, change))
     }
 }
 

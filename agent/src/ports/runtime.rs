@@ -7,7 +7,7 @@ use std::time::Duration;
 use trimtab_domain::cgroup::Configured;
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::roster::isolation::HandlerTypes;
-use trimtab_domain::roster::{Sandbox, SandboxContainer};
+use trimtab_domain::roster::{Sandbox, SandboxContainer, SandboxId};
 use trimtab_domain::workload::ContainerId;
 
 /// A future behind one type, so that the trait can be an object.
@@ -36,6 +36,16 @@ pub trait ContainerRuntime: Send + Sync + 'static {
 
     /// What is being stopped at the moment, as far as the runtime tells.
     fn terminating(&self) -> Answer<'_, Terminating>;
+}
+
+/// The sandboxes of the runtime, for whoever empties a node. Only where a migration was asked for.
+pub trait Sandboxes: Send + Sync + 'static {
+    /// Every ready sandbox, without what is costly to ask.
+    fn ready(&self) -> Answer<'_, Vec<Sandbox>>;
+
+    /// Stops the containers of a sandbox with this grace (whole seconds), then stops and removes the sandbox. One that is
+    /// gone is fine.
+    fn end<'a>(&'a self, id: &'a SandboxId, grace: Duration) -> Answer<'a, ()>;
 }
 
 /// What is being stopped. CRI does not tell that a container is being stopped while its sandbox is ready, so that is

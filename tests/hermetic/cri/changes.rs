@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use trimtab::ports::runtime::{ContainerRuntime, ResourceChange, RuntimeError};
+use trimtab::ports::runtime::{ContainerRuntime, ResourceChange, RuntimeError, Sandboxes};
 use trimtab_domain::cpuset::CpuSet;
+use trimtab_domain::roster::SandboxId;
 use trimtab_domain::workload::ContainerId;
 use trimtab_proto::runtime::v1 as cri;
 
@@ -99,4 +101,25 @@ async fn what_the_runtime_was_told_survives_a_reload_of_systemd() {
     host.double.daemon_reload();
     let kernel = kernel.lock().unwrap();
     assert_eq!((kernel["c1"].as_str(), kernel["c2"].as_str()), ("2-3", ""), "a hand's write is lost, ours is not");
+}
+
+#[tokio::test]
+async fn a_sandbox_is_ended_with_its_containers_and_one_that_is_gone_is_fine() {
+    let host = Host::new();
+    host.double.add_sandbox("s9", "u9");
+    host.double.add_container("c9", "s9", "main", 1);
+    let before: Vec<String> = host.runtime.ready().await.unwrap().into_iter().map(|one| one.id.0).collect();
+    assert!(before.contains(&"s9".to_owned()), "{before:?}");
+    let (id, grace) = (SandboxId("s9".into()), Duration::from_secs(30));
+    host.runtime.end(&id, grace).await.unwrap();
+    host.runtime.end(&id, grace).await.unwrap();
+    let after: Vec<String> = host.runtime.ready().await.unwrap().into_iter().map(|one| one.id.0).collect();
+    assert_eq!(after, before.iter().filter(|one| *one != "s9").cloned().collect::<Vec<_>>());
+    let table = host.double.table();
+    let ends: Vec<&(&str, String)> =
+        table.calls.iter().filter(|(method, _)| method.starts_with("Stop") || method.starts_with("Remove")).collect();
+    let expected = [("StopContainer", "c9"), ("StopPodSandbox", "s9"), ("RemovePodSandbox", "s9")];
+    for (call, (method, id)) in ends.iter().zip(expected) {
+        assert_eq!((call.0, call.1.as_str()), (method, id));
+    }
 }

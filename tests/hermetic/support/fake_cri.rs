@@ -26,8 +26,9 @@ use trimtab_proto::runtime::v1::{
     ContainerStatusRequest, ContainerStatusResponse, LinuxContainerResources, LinuxRuntimeConfiguration,
     ListContainersRequest, ListContainersResponse, ListPodSandboxRequest, ListPodSandboxResponse, PodSandbox,
     PodSandboxMetadata, PodSandboxState, PodSandboxStatus, PodSandboxStatusRequest, PodSandboxStatusResponse,
-    RuntimeConfigRequest, RuntimeConfigResponse, StatusRequest, StatusResponse, UpdateContainerResourcesRequest,
-    UpdateContainerResourcesResponse, VersionRequest, VersionResponse,
+    RemovePodSandboxRequest, RemovePodSandboxResponse, RuntimeConfigRequest, RuntimeConfigResponse, StatusRequest,
+    StatusResponse, StopContainerRequest, StopContainerResponse, StopPodSandboxRequest, StopPodSandboxResponse,
+    UpdateContainerResourcesRequest, UpdateContainerResourcesResponse, VersionRequest, VersionResponse,
 };
 
 /// Called with a container's id and resources whenever they are put in force: at a change, and for all at
@@ -404,6 +405,43 @@ impl RuntimeService for Service {
         };
         let info = if request.verbose { [("info".to_owned(), info.to_string())].into() } else { HashMap::new() };
         Ok(Response::new(ContainerStatusResponse { status: Some(status), info }))
+    }
+
+    async fn stop_container(
+        &self,
+        request: tonic::Request<StopContainerRequest>,
+    ) -> Result<Response<StopContainerResponse>, Status> {
+        let id = request.into_inner().container_id;
+        self.begin("StopContainer", &id).await?;
+        let mut table = self.0.lock().unwrap();
+        table.containers.get_mut(&id).ok_or_else(|| absent(&id))?.state = ContainerState::ContainerExited;
+        Ok(Response::new(StopContainerResponse {}))
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: tonic::Request<StopPodSandboxRequest>,
+    ) -> Result<Response<StopPodSandboxResponse>, Status> {
+        let id = request.into_inner().pod_sandbox_id;
+        self.begin("StopPodSandbox", &id).await?;
+        let mut table = self.0.lock().unwrap();
+        table.sandboxes.get_mut(&id).ok_or_else(|| absent(&id))?.state = PodSandboxState::SandboxNotready.into();
+        for container in table.containers.values_mut().filter(|container| container.sandbox == id) {
+            container.state = ContainerState::ContainerExited;
+        }
+        Ok(Response::new(StopPodSandboxResponse {}))
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: tonic::Request<RemovePodSandboxRequest>,
+    ) -> Result<Response<RemovePodSandboxResponse>, Status> {
+        let id = request.into_inner().pod_sandbox_id;
+        self.begin("RemovePodSandbox", &id).await?;
+        let mut table = self.0.lock().unwrap();
+        table.sandboxes.remove(&id);
+        table.containers.retain(|_, container| container.sandbox != id);
+        Ok(Response::new(RemovePodSandboxResponse {}))
     }
 
     async fn update_container_resources(

@@ -112,6 +112,19 @@ impl Line {
         self.call(method, self.patience.change, ask).await
     }
 
+    /// Makes a call that ends something, which may take as long as is said.
+    pub(super) async fn end<T, F>(
+        &self,
+        method: &'static str,
+        deadline: Duration,
+        ask: impl FnOnce(Client) -> F + Send,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<Response<T>, Status>> + Send,
+    {
+        self.call(method, deadline, ask).await
+    }
+
     async fn call<T, F>(
         &self,
         method: &'static str,

@@ -63,6 +63,22 @@ pub fn set_containerd_driver(text: Option<&str>, handlers: &[&str], driver: Cgro
     if read == expected { Ok(edited) } else { Err(EditError::MoreThanThat) }
 }
 
+/// Whether this driver is set for all of these handlers in the text of containerd's configuration; where nothing is set it is
+/// cgroupfs.
+///
+/// # Errors
+///
+/// [`EditError::Syntax`] if the text is no TOML.
+pub fn has_containerd_driver(text: Option<&str>, handlers: &[String], driver: CgroupDriver) -> Result<bool, EditError> {
+    let root = toml::parse(text.unwrap_or_default()).map_err(EditError::Syntax)?;
+    let plugin = plugin_of(root.get("version").and_then(Json::as_i64).unwrap_or(1));
+    Ok(handlers.iter().all(|handler| {
+        let path = ["plugins", plugin, "containerd", "runtimes", handler, "options", "SystemdCgroup"];
+        let switch = toml::at(&root, &path).and_then(Json::as_bool).unwrap_or(false);
+        switch == (driver == CgroupDriver::Systemd)
+    }))
+}
+
 /// A drop-in for CRI-O; its own file, so that none of another's is touched.
 #[must_use]
 pub fn crio_drop_in(driver: CgroupDriver) -> String {

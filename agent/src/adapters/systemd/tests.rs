@@ -13,6 +13,7 @@ use zbus::message::Type;
 use zbus::{Guid, MessageStream, Variant};
 
 use super::*;
+use crate::ports::services::Services;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -156,4 +157,125 @@ async fn a_manager_that_comes_back_is_found_again() {
     assert!(!timeout(LIMIT, units.answers()).await.unwrap());
     let _calls = manager(root.path(), "v256.4", None);
     assert!(timeout(LIMIT, units.answers()).await.unwrap());
+}
+
+/// One unit of a manager, as its properties show it, and every call of a method with what it was given.
+struct Unit {
+    load: &'static str,
+    active: &'static str,
+    since_us: u64,
+}
+
+/// Stands for a manager that starts and stops units.
+fn starter(root: &Path, unit: Unit) -> mpsc::UnboundedReceiver<String> {
+    let socket = root.join(PRIVATE);
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let listener = UnixListener::bind(socket).unwrap();
+    let (told, calls) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let guid = Guid::generate();
+        let connection = Builder::unix_stream(stream.into_std().unwrap()).server(guid).p2p().build().await.unwrap();
+        let mut messages = MessageStream::from(connection.clone());
+        while let Some(Ok(message)) = messages.next().await {
+            let header = message.header();
+            if header.message_type() == Type::MethodCall {
+                start_or_stop(&connection, &message, &unit, &told).await;
+            }
+        }
+    });
+    calls
+}
+
+async fn start_or_stop(
+    connection: &Connection,
+    message: &zbus::Message,
+    unit: &Unit,
+    told: &mpsc::UnboundedSender<String>,
+) {
+    let (header, body) = (message.header(), message.body());
+    let job = || zbus::ObjectPath::try_from("/org/freedesktop/systemd1/job/1").unwrap();
+    match header.member().unwrap().as_str() {
+        "Get" => {
+            let (_, name): (&str, &str) = body.deserialize().unwrap();
+            let value = match name {
+                "Version" => Variant::new("257"),
+                "LoadState" => Variant::new(unit.load),
+                "ActiveState" => Variant::new(unit.active),
+                "ActiveEnterTimestamp" => Variant::new(unit.since_us),
+                other => panic!("nobody should ask for {other}"),
+            };
+            connection.reply(&header, &value).await.unwrap();
+        }
+        "LoadUnit" => {
+            let path = zbus::ObjectPath::try_from("/org/freedesktop/systemd1/unit/a").unwrap();
+            connection.reply(&header, &path).await.unwrap();
+        }
+        method @ ("StartUnit" | "StopUnit") => {
+            let (name, mode): (&str, &str) = body.deserialize().unwrap();
+            told.send(format!("{method} {name} {mode}")).unwrap();
+            if name.ends_with(".timer") {
+                connection.reply_error(&header, NO_SUCH_UNIT[0], &"not loaded").await.unwrap();
+            } else {
+                connection.reply(&header, &job()).await.unwrap();
+            }
+        }
+        "StartTransientUnit" => {
+            assert_eq!(header.signature().to_string(), "(ssa(sv)a(sa(sv)))");
+            type Properties<'a> = Vec<(String, Variant<'a>)>;
+            let (name, mode, properties, _): (String, String, Properties<'_>, Vec<(String, Properties<'_>)>) =
+                body.deserialize().unwrap();
+            let of = |wanted: &str| properties.iter().find(|(name, _)| name == wanted).unwrap().1.clone();
+            let (Variant::Str(starts), Variant::U64(after)) = (of("Unit"), of("OnActiveSec")) else { panic!() };
+            told.send(format!("StartTransientUnit {name} {mode} {starts} {after}")).unwrap();
+            connection.reply(&header, &job()).await.unwrap();
+        }
+        member => panic!("nobody should call {member}"),
+    }
+}
+
+#[tokio::test]
+async fn units_are_started_and_stopped_and_the_start_is_left_to_a_timer() {
+    let root = tempfile::tempdir().unwrap();
+    let mut calls = starter(root.path(), Unit { load: "loaded", active: "active", since_us: 7 });
+    let systemd = Systemd::new(root.path());
+    let work = async {
+        systemd.stop("kubelet.service").await.unwrap();
+        systemd.start("kubelet.service").await.unwrap();
+        systemd.start_later("kubelet.service", Duration::from_secs(90)).await.unwrap();
+        systemd.forget_start("kubelet.service").await.unwrap();
+    };
+    timeout(LIMIT, work).await.unwrap();
+    let timer = "trimtab-start-kubelet.timer";
+    for expected in [
+        "StopUnit kubelet.service replace".to_owned(),
+        "StartUnit kubelet.service replace".to_owned(),
+        format!("StopUnit {timer} replace"),
+        format!("StartTransientUnit {timer} replace kubelet.service 90000000"),
+        format!("StopUnit {timer} replace"),
+    ] {
+        assert_eq!(calls.recv().await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn the_state_of_a_unit_is_told_in_four_words() {
+    use crate::ports::services::Activity::{Absent, Active, Changing, Inactive};
+    for (load, active, expected) in [
+        ("loaded", "active", Active),
+        ("loaded", "reloading", Active),
+        ("loaded", "activating", Changing),
+        ("loaded", "deactivating", Changing),
+        ("loaded", "inactive", Inactive),
+        ("loaded", "failed", Inactive),
+        ("not-found", "inactive", Absent),
+        ("masked", "inactive", Absent),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let _calls = starter(root.path(), Unit { load, active, since_us: 7 });
+        let systemd = Systemd::new(root.path());
+        let state = timeout(LIMIT, systemd.state("a.service")).await.unwrap().unwrap();
+        assert_eq!(state.activity, expected, "{load} {active}");
+        assert_eq!(state.active_since_us, if expected == Absent { 0 } else { 7 });
+    }
 }
