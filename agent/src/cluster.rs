@@ -8,6 +8,7 @@ mod clock;
 mod conditions;
 pub mod count;
 pub mod crd;
+pub mod disruption;
 mod events;
 mod extended;
 pub mod farewell;
@@ -16,6 +17,7 @@ pub mod happenings;
 pub mod health;
 mod held;
 mod lease;
+pub mod migration;
 mod pauses;
 pub mod profiles;
 mod startup_taint;
@@ -32,6 +34,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use trimtab_domain::cluster::selection::Choice;
+use trimtab_domain::migration::Progress;
 
 use self::conditions::Conditions;
 use self::count::Counting;
@@ -39,6 +42,7 @@ use self::events::Events;
 use self::extended::ExtendedResources;
 use self::follow::{Following, Seen, follow};
 use self::held::HeldPods;
+use self::migration::{Migration, MigrationPorts, progress};
 use self::profiles::ProfileObject;
 use self::startup_taint::StartupTaint;
 use self::state::StateObject;
@@ -107,6 +111,10 @@ pub struct NodeSide {
     pub view: watch::Receiver<Arc<NodeView>>,
     /// True if the profile may come from an object.
     pub uses_objects: bool,
+    /// How the node is moved to another cgroup driver; absent: it never is.
+    pub migration: Option<MigrationPorts>,
+    /// What that is doing.
+    pub progress: watch::Sender<Progress>,
 }
 
 /// What others of this room and of the roof follow.
@@ -177,23 +185,29 @@ impl Cluster {
     }
 }
 
-/// Events of pods that may wait to be told.
+/// Events that may wait to be told, beside those of reports.
 const WAITING_EVENTS: usize = 16;
 
 /// Begins everything that tells.
 fn tell(tasks: &mut JoinSet<()>, api: &ApiServer, node: &str, views: &Views, side: NodeSide) {
-    let NodeSide { reports, spec, desk, view, uses_objects } = side;
+    let NodeSide { reports, spec, desk, view, uses_objects, migration, progress } = side;
     let (api, node, own) = (|| api.clone(), || node.to_owned(), || views.node.clone());
     let (health, healths) = watch::channel(health::health(&reports.borrow()));
     tasks.spawn(health::follow(reports.clone(), health));
-    tasks.spawn(Conditions { api: api(), node: node(), own: own(), health: healths.clone() }.keep());
+    let conditions =
+        Conditions { api: api(), node: node(), own: own(), health: healths.clone(), progress: progress.clone() };
+    tasks.spawn(conditions.keep());
     let (views, health) = (views.clone(), healths.clone());
     tasks.spawn(StartupTaint { api: api(), node: node(), views: views.clone(), health, uses_objects }.remove());
     tasks.spawn(StateObject { api: api(), node: node(), views, health: healths, held: Default::default() }.keep());
     tasks.spawn(ExtendedResources { api: api(), node: node(), own: own(), spec: spec.clone() }.keep());
     tasks.spawn(Topology { api: api(), node: node(), own: own(), spec: spec.clone(), view }.keep());
-    let (events, of_pods) = mpsc::channel(WAITING_EVENTS);
-    tasks.spawn(Events { api: api(), node: node(), own: own(), reports: reports.clone(), of_pods }.tell());
+    let (events, others) = mpsc::channel(WAITING_EVENTS);
+    tasks.spawn(Events { api: api(), node: node(), own: own(), reports: reports.clone(), others }.tell());
+    if let Some(ports) = migration {
+        tasks.spawn(progress::keep((api(), node()), own(), progress.subscribe()));
+        tasks.spawn(Migration::new((api(), node()), ports, spec.clone(), progress, events.clone()).run());
+    }
     let failure = Arc::new(ApiPods::new(api()));
     tasks.spawn(HeldPods { desk, failure, spec, reports, events }.fail());
 }

@@ -122,6 +122,14 @@ pub struct KubeArgs {
     /// Where the profile comes from: `auto` (the NodeProfile that selects this node, else the file), `file`, `object`
     #[arg(long, value_enum, value_name = "SOURCE", env = "TRIMTAB_PROFILE_SOURCE", default_value_t)]
     pub profile_source: ProfileSource,
+
+    /// The agent's own pod; set by deploy/components/migration
+    #[arg(long, hide = true, value_name = "NAME", env = "POD_NAME")]
+    pub pod_name: Option<String>,
+
+    /// Namespace of the agent's own pod; set by deploy/components/migration
+    #[arg(long, hide = true, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    pub pod_namespace: Option<String>,
 }
 
 /// How the API server is reached.

@@ -6,6 +6,7 @@ mod grpc;
 mod kubelet;
 mod kubelet_names;
 mod labels;
+mod migration;
 mod nri;
 mod numa_memory;
 mod pinning;
@@ -24,11 +25,13 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use trimtab_domain::migration::Progress;
 
 use self::conntrack::{ConntrackCollector, ConntrackSeen};
 pub use self::grpc::{Call, ConnectionEnd, GrpcMethod, GrpcMetrics};
 pub use self::kubelet::KubeletMetrics;
 use self::kubelet_names::{KubeletNamed, KubeletNamedCollector};
+use self::migration::MigrationCollector;
 use self::nri::NriCollector;
 use self::numa_memory::{NumaMemory, NumaMemoryCollector};
 use self::pinning::PinningMetrics;
@@ -71,6 +74,7 @@ pub struct Metrics {
     kubelet_names: Option<Arc<KubeletNamed>>,
     conntrack: Arc<ConntrackSeen>,
     traffic: Arc<TrafficShown>,
+    migration: watch::Sender<Progress>,
 }
 
 impl fmt::Debug for Metrics {
@@ -100,6 +104,8 @@ impl Metrics {
         ours.register_collector(Box::new(ConntrackCollector(Arc::clone(&conntrack))));
         let traffic = Arc::<TrafficShown>::default();
         ours.register_collector(Box::new(TrafficCollector(Arc::clone(&traffic))));
+        let migration = watch::Sender::new(Progress::default());
+        ours.register_collector(Box::new(MigrationCollector(migration.clone())));
         ours.register(
             "build",
             "Version of the agent; always 1",
@@ -141,6 +147,7 @@ impl Metrics {
             kubelet_names,
             conntrack,
             traffic,
+            migration,
         }
     }
 
@@ -192,6 +199,12 @@ impl Metrics {
     /// Shows what the masquerade rules of this node count.
     pub fn show_traffic(&self, traffic: Arc<Traffic>) {
         self.traffic.show(traffic);
+    }
+
+    /// Where a migration to another cgroup driver says what it is doing.
+    #[must_use]
+    pub fn migration(&self) -> watch::Sender<Progress> {
+        self.migration.clone()
     }
 
     /// All metrics in the OpenMetrics text format 1.0.

@@ -43,7 +43,7 @@ def pod(objects):
 
 
 base = documents("base.yaml")
-for ours, theirs in (("base.yaml", "chart.yaml"), ("objects.yaml", "chart-objects.yaml")):
+for ours, theirs in (("base.yaml", "chart.yaml"), ("objects.yaml", "chart-objects.yaml"), ("migration.yaml", "chart-migration.yaml")):
     wanted_objects, got_objects = documents(ours), documents(theirs)
     # The namespace is the cluster's affair with helm.
     wanted_objects.pop(("Namespace", "trimtab-system"))

@@ -37,6 +37,8 @@ helm lint --strict --quiet "$chart"
 in_own_namespace=(--namespace trimtab-system)
 helm template trimtab "$chart" "${in_own_namespace[@]}" >"$rendered/chart.yaml"
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set objects.enabled=true >"$rendered/chart-objects.yaml"
+helm template trimtab "$chart" "${in_own_namespace[@]}" --set objects.enabled=true --set migration.enabled=true \
+  >"$rendered/chart-migration.yaml"
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set rollback=true >"$rendered/chart-rollback.yaml"
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set 'rollbackNodes={node-1,node-2}' \
   -s templates/rollback-jobs.yaml >"$rendered/chart-jobs.yaml"
@@ -46,6 +48,7 @@ must_be_refused 'digest' --set image.digest=latest
 must_be_refused 'address' --set metrics.address=9808
 must_be_refused 'needs metrics.address' --set metrics.podMonitor.enabled=true
 must_be_refused 'cuts off every pod' --namespace kube-system --set networkPolicy=true
+must_be_refused 'needs objects.enabled' --set migration.enabled=true
 must_be_refused 'apiVersion' --set profile.apiVersion=v1
 
 kubectl kustomize deploy/base >"$rendered/base.yaml"

@@ -3,8 +3,10 @@
 mod cost;
 mod count;
 mod crd;
+mod disruption;
 mod farewell;
 mod held;
+mod migration;
 mod profiles;
 mod rights;
 mod startup_taint;
@@ -20,12 +22,14 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use trimtab::adapters::api_server::ApiServer;
 use trimtab::adapters::profile_object::Offer;
+use trimtab::cluster::migration::MigrationPorts;
 use trimtab::cluster::{Cluster, NodeSide, Pace, Views};
 use trimtab::reconcile::board::Board;
 use trimtab::reconcile::engine::SpecInForce;
 use trimtab::reconcile::node_view::NodeView;
 use trimtab::reconcile::report::{ProfileReport, State, SubsystemReport};
 use trimtab::subsystems::pinning::desk::Desk;
+use trimtab_domain::migration::Progress;
 use trimtab_domain::spec::NodeSpec;
 
 use crate::support::api_server::{ApiServer as Double, Call};
@@ -58,6 +62,8 @@ struct Engine {
     spec: watch::Sender<Option<SpecInForce>>,
     desk: Arc<Desk>,
     view: watch::Sender<Arc<NodeView>>,
+    migration: Option<MigrationPorts>,
+    progress: watch::Sender<Progress>,
 }
 
 impl Engine {
@@ -67,6 +73,8 @@ impl Engine {
             spec: watch::Sender::new(None),
             desk,
             view: watch::Sender::default(),
+            migration: None,
+            progress: watch::Sender::new(Progress::default()),
         }
     }
 
@@ -77,6 +85,8 @@ impl Engine {
             desk: Arc::clone(&self.desk),
             view: self.view.subscribe(),
             uses_objects: true,
+            migration: self.migration.clone(),
+            progress: self.progress.clone(),
         }
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod fake_ledger;
 pub(crate) mod fake_masq_config;
 pub(crate) mod fake_modules;
 pub(crate) mod fake_nat;
+pub(crate) mod fake_services;
 pub(crate) mod fake_units;
 pub(crate) mod fake_writers;
 pub(crate) mod machines;

@@ -14,8 +14,9 @@ use tracing::{info, warn};
 use super::node;
 use crate::adapters::api_server::{Access, connect};
 use crate::adapters::profile_object::Offer;
+use crate::cluster::migration::{MigrationPorts, OwnPod};
 use crate::cluster::{Cluster, NodeSide, Pace};
-use crate::config::{ApiArgs, ApiServerAt, ProfileSource, RunArgs};
+use crate::config::{ApiArgs, ApiServerAt, KubeArgs, ProfileSource, RunArgs};
 
 /// Pause before files that cannot be used (not written yet, half written) are looked at again.
 const CONNECT_AGAIN: Duration = Duration::from_secs(30);
@@ -27,7 +28,7 @@ impl ClusterThread {
     /// Starts it if there is an API server; what comes back is what that has for this node.
     pub(super) fn start(
         args: &RunArgs,
-        side: NodeSide,
+        mut side: NodeSide,
         cancel: &CancellationToken,
     ) -> anyhow::Result<Option<watch::Receiver<Offer>>> {
         let Some(access) = access(&args.kube.api)? else {
@@ -36,6 +37,7 @@ impl ClusterThread {
             }
             return Ok(None);
         };
+        side.migration = side.migration.map(|ports| with_own_pod(&args.kube, ports));
         let (cluster, offers) = Cluster::new(node::name(&args.node)?, Pace::default());
         let runtime =
             Builder::new_current_thread().enable_all().build().context("cannot start the cluster's runtime")?;
@@ -85,6 +87,20 @@ pub(super) fn access(args: &ApiArgs) -> anyhow::Result<Option<Access>> {
             Ok(host.map(|host| account(service_url(host, &args.service_port))))
         }
     }
+}
+
+/// Which pod is the agent's own, as the pod's environment says.
+fn with_own_pod(args: &KubeArgs, mut ports: MigrationPorts) -> MigrationPorts {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    match (given(&args.pod_namespace), given(&args.pod_name)) {
+        (Some(namespace), Some(name)) => {
+            ports.namespace.clone_from(&namespace);
+            ports.own = OwnPod::Named { namespace, name };
+        }
+        _ if args.api.service_host.is_some() => ports.own = OwnPod::Unknown,
+        _ => {}
+    }
+    ports
 }
 
 /// A pod without a token of its own has nobody to speak as.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use trimtab_domain::migration::Progress;
 use trimtab_domain::plan::Finding;
 
 use super::cluster::ClusterThread;
@@ -31,6 +32,7 @@ use crate::adapters::profile_object::Offer;
 use crate::adapters::uevents::HardwareChanges;
 use crate::cli::exit;
 use crate::cluster::NodeSide;
+use crate::cluster::migration::MigrationPorts;
 use crate::config::{HttpAddress, NriSocket, ProfileSource, RemoteArgs, RunArgs};
 use crate::lifecycle;
 use crate::metrics::{Metrics, MetricsOptions};
@@ -91,7 +93,8 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     metrics.show_traffic(node.traffic);
     let spec = watch::Sender::new(None);
     let cancel = CancellationToken::new();
-    let side = node_side(args, &shared, Arc::clone(&node.desk), spec.subscribe());
+    let migration = (node.migration, metrics.migration());
+    let side = node_side(args, &shared, Arc::clone(&node.desk), spec.subscribe(), migration);
     let offers = ClusterThread::start(args, side, &cancel)?;
     let nri = nri_thread(args, (node.desk, node.answered_runtime), metrics.nri(), spec.subscribe())?;
     let nri = nri.map(|thread| thread.start(cancel.clone())).transpose()?;
@@ -129,13 +132,21 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
 
 /// The thread that answers the container runtime, if it is to be answered.
 /// The node, as far as the API server is told of it.
-fn node_side(args: &RunArgs, shared: &Shared, desk: Arc<Desk>, spec: watch::Receiver<Option<SpecInForce>>) -> NodeSide {
+fn node_side(
+    args: &RunArgs,
+    shared: &Shared,
+    desk: Arc<Desk>,
+    spec: watch::Receiver<Option<SpecInForce>>,
+    (migration, progress): (Option<MigrationPorts>, watch::Sender<Progress>),
+) -> NodeSide {
     NodeSide {
         reports: shared.board.subscribe(),
         spec,
         desk,
         view: shared.view.clone(),
         uses_objects: args.kube.profile_source != ProfileSource::File,
+        migration,
+        progress,
     }
 }
 

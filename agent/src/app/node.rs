@@ -11,12 +11,14 @@ use trimtab_domain::plan::Finding;
 use crate::adapters::cgroup_fs::CgroupFs;
 use crate::adapters::conntrack::Conntrack;
 use crate::adapters::cri::{CriRuntime, Patience, SocketSearch};
+use crate::adapters::driver_files::DriverFiles;
 use crate::adapters::host_fs::HostFs;
 use crate::adapters::instance_lock::InstanceLock;
 use crate::adapters::iptables::{Iptables, SEARCH_PATH};
 use crate::adapters::kubelet_config::KubeletFiles;
 use crate::adapters::ledger::DiskLedger;
 use crate::adapters::masq_files::MasqFiles;
+use crate::adapters::migration_file::MigrationFile;
 use crate::adapters::modprobe::Modprobe;
 use crate::adapters::nat_writers::NatWriters;
 use crate::adapters::nftables::counters::KernelCounters;
@@ -27,10 +29,11 @@ use crate::adapters::runtime_config::RuntimeFiles;
 use crate::adapters::systemd::Systemd;
 use crate::adapters::thread_masks::ProcThreads;
 use crate::adapters::topology_sysfs::SysfsTopology;
+use crate::cluster::migration::{MigrationPorts, OwnPod};
 use crate::config::{CriSocket, NodeArgs, PodResourcesSocket};
 use crate::ports::HostFiles;
 use crate::ports::cgroups::CgroupTree;
-use crate::ports::kubelet::KubeletSource;
+use crate::ports::kubelet::{KubeletSource, RuntimeSource};
 use crate::ports::machine::MachineSource;
 use crate::ports::names::Processes;
 use crate::ports::runtime::ContainerRuntime;
@@ -46,6 +49,8 @@ use crate::subsystems::pinning::desk::Desk;
 use crate::subsystems::pinning::{Pinning, PinningPorts};
 use crate::subsystems::sysctl::Sysctl;
 
+/// Namespace of the agent's own objects where nobody says another.
+const DEFAULT_NAMESPACE: &str = "trimtab-system";
 /// `--root-dir` of a kubelet that is not told another one.
 const DEFAULT_KUBELET_ROOT: &str = "/var/lib/kubelet";
 
@@ -65,6 +70,8 @@ pub(super) struct Node {
     pub(super) nat_writers: Arc<NatWriters>,
     /// What the masquerade rules count.
     pub(super) traffic: Arc<Traffic>,
+    /// How the node is moved to another cgroup driver; absent without a runtime.
+    pub(super) migration: Option<MigrationPorts>,
 }
 
 /// Wires the subsystems to the node.
@@ -82,6 +89,7 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
     let nat = Arc::new(Iptables::new(SEARCH_PATH).beside(Arc::clone(&nat_writers)).of_host(&args.host_root));
     let traffic = Arc::new(Traffic::new(Arc::new(KernelCounters)));
     let units: Arc<dyn Units> = Arc::new(Systemd::new(&args.host_root));
+    let migration = migration(args, (&host, &kubelet, &runtimes));
     let answered_runtime = runtime(args, &kubelet, Arc::<RuntimeFiles>::clone(&runtimes));
     let runtime = runtime(args, &kubelet, Arc::<RuntimeFiles>::clone(&runtimes));
     let (mut pinning, view) = Pinning::new(PinningPorts {
@@ -120,7 +128,34 @@ pub(super) fn compose(args: &NodeArgs, ledger: DiskLedger) -> anyhow::Result<Nod
         held(allocatable),
         held(masquerade),
     ];
-    Ok(Node { subsystems, view, desk, answered_runtime, nat_writers, traffic, pod_resources })
+    Ok(Node { subsystems, view, desk, answered_runtime, nat_writers, traffic, pod_resources, migration })
+}
+
+/// The node's side of a migration, with connections of its own for its thread. The agent's own pod is told by the API
+/// server's thread, which knows whether there is one.
+fn migration(
+    args: &NodeArgs,
+    (host, kubelet, runtimes): (&Arc<dyn HostFiles>, &Arc<dyn KubeletSource>, &Arc<RuntimeFiles>),
+) -> Option<MigrationPorts> {
+    if args.cri_socket == CriSocket::Off {
+        return None;
+    }
+    let search = SocketSearch {
+        socket: args.cri_socket.clone(),
+        host_root: args.host_root.clone(),
+        kubelet: Arc::clone(kubelet),
+    };
+    let runtime = Arc::new(CriRuntime::new(search, Patience::default()));
+    let sources: Arc<dyn RuntimeSource> = Arc::<RuntimeFiles>::clone(runtimes);
+    Some(MigrationPorts {
+        files: Arc::new(DriverFiles::new(Arc::clone(host), Arc::clone(kubelet), sources)),
+        services: Arc::new(Systemd::new(&args.host_root)),
+        runtime: Arc::<CriRuntime>::clone(&runtime),
+        sandboxes: runtime,
+        journal: MigrationFile::of(&args.state_dir),
+        own: if args.host_root == Path::new("/") { OwnPod::None } else { OwnPod::Unknown },
+        namespace: DEFAULT_NAMESPACE.to_owned(),
+    })
 }
 
 /// The kubelet's API, below its root directory or where the flag says.

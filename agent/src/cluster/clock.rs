@@ -1,6 +1,6 @@
 //! Time in this room: how long the agent runs for all pauses, the wall clock only for what is written into objects.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -16,6 +16,25 @@ impl Clock {
     /// Time since its start.
     pub(super) fn now(&self) -> Duration {
         self.0.elapsed()
+    }
+}
+
+/// The wall clock at its start, and from there on one that only goes forward: deadlines that outlive the agent go by it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WallClock {
+    start: u64,
+    clock: Clock,
+}
+
+impl WallClock {
+    pub(super) fn start() -> Self {
+        let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self { start, clock: Clock::start() }
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn now(&self) -> u64 {
+        self.start.saturating_add(self.clock.now().as_secs())
     }
 }
 

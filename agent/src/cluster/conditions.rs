@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 use trimtab_domain::cluster::condition::{Condition, conditions};
 use trimtab_domain::cluster::health::NodeHealth;
 use trimtab_domain::cluster::telling::Telling;
+use trimtab_domain::migration::Progress;
 
 use super::OwnNode;
 use super::clock::{Clock, written_now};
@@ -33,12 +34,14 @@ pub(super) struct Conditions {
     pub(super) node: String,
     pub(super) own: watch::Receiver<Seen<OwnNode>>,
     pub(super) health: watch::Receiver<NodeHealth>,
+    pub(super) progress: watch::Sender<Progress>,
 }
 
 impl Conditions {
     /// Keeps them for ever.
     pub(super) async fn keep(mut self) {
         let clock = Clock::start();
+        let mut progress = self.progress.subscribe();
         let mut pauses = Pauses::default();
         let mut telling = Telling::new(PAUSE, HEARTBEAT + spread(HEARTBEAT / 5));
         let mut since: Option<(String, Since)> = None;
@@ -46,7 +49,8 @@ impl Conditions {
         drop(tokio::time::timeout(FIRST_PASS, self.health.wait_for(|health| health.ready)).await);
         loop {
             let uid = self.own.borrow_and_update().of(&self.node).map(|own| own.uid.clone());
-            let wanted = conditions(&self.health.borrow_and_update());
+            let mut wanted = conditions(&self.health.borrow_and_update());
+            progress.borrow_and_update().adorn(&mut wanted);
             let Some(uid) = uid else {
                 // Without a Node there is nobody to tell it of.
                 if self.own.changed().await.is_err() {
@@ -63,6 +67,7 @@ impl Conditions {
                 tokio::select! {
                     () = tokio::time::sleep(due) => {}
                     changed = self.health.changed() => if changed.is_err() { return },
+                    changed = progress.changed() => if changed.is_err() { return },
                     changed = self.own.changed() => if changed.is_err() { return },
                 }
                 continue;

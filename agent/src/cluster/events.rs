@@ -26,7 +26,16 @@ const MAX_PREFIX: usize = 200;
 /// Characters of `reportingInstance`.
 const MAX_INSTANCE: usize = 128;
 
-/// What an event is about, if it is not the node.
+/// What an event is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum About {
+    /// This node.
+    Node,
+    /// A pod.
+    Pod(AboutPod),
+}
+
+/// A pod that an event is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AboutPod {
     /// Namespace of the pod.
@@ -43,8 +52,8 @@ pub(super) struct Events {
     pub(super) node: String,
     pub(super) own: watch::Receiver<Seen<OwnNode>>,
     pub(super) reports: watch::Receiver<Arc<NodeReport>>,
-    /// What others of this room saw happen to pods.
-    pub(super) of_pods: mpsc::Receiver<(AboutPod, Happening)>,
+    /// What others of this room did and saw.
+    pub(super) others: mpsc::Receiver<(About, Happening)>,
 }
 
 impl Events {
@@ -63,24 +72,22 @@ impl Events {
                     }
                     let now = Arc::clone(&self.reports.borrow_and_update());
                     for happening in between(&last, &now) {
-                        self.post(&mut desk, &clock, start, (None, happening)).await;
+                        self.post(&mut desk, &clock, start, (About::Node, happening)).await;
                     }
                     last = now;
                 }
-                Some((pod, happening)) = self.of_pods.recv() => {
-                    self.post(&mut desk, &clock, start, (Some(pod), happening)).await;
+                Some(told) = self.others.recv() => {
+                    self.post(&mut desk, &clock, start, told).await;
                 }
             }
         }
     }
 
-    async fn post(
-        &self,
-        desk: &mut EventDesk,
-        clock: &Clock,
-        start: u128,
-        (pod, happening): (Option<AboutPod>, Happening),
-    ) {
+    async fn post(&self, desk: &mut EventDesk, clock: &Clock, start: u128, (about, happening): (About, Happening)) {
+        let pod = match about {
+            About::Node => None,
+            About::Pod(pod) => Some(pod),
+        };
         let Some(post) = desk.take(happening, clock.now()) else { return };
         let namespace = pod.as_ref().map_or(NAMESPACE, |pod| pod.namespace.as_str());
         let prefix: String = self.node.chars().take(MAX_PREFIX).collect();

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use trimtab_domain::cluster::event::{Gravity, Happening};
 use trimtab_domain::workload::PodUid;
 
-use super::events::AboutPod;
+use super::events::{About, AboutPod};
 use crate::ports::pod_failure::{FailedPod, PodFailure, PodFailureError, PodRef};
 use crate::reconcile::engine::SpecInForce;
 use crate::reconcile::report::NodeReport;
@@ -28,7 +28,7 @@ pub(super) struct HeldPods {
     pub(super) spec: watch::Receiver<Option<SpecInForce>>,
     /// A report is published after each pass, and a refusal wakes a pass.
     pub(super) reports: watch::Receiver<Arc<NodeReport>>,
-    pub(super) events: mpsc::Sender<(AboutPod, Happening)>,
+    pub(super) events: mpsc::Sender<(About, Happening)>,
 }
 
 impl HeldPods {
@@ -91,7 +91,7 @@ impl HeldPods {
                     note: format!("{reason}: {message}"),
                 };
                 // A full channel is a flood of events, and those are dropped.
-                let _full = self.events.try_send((about, happening));
+                let _full = self.events.try_send((About::Pod(about), happening));
                 OVER
             }
             Ok(FailedPod::LeftAlone(why)) => {

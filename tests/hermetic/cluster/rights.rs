@@ -15,13 +15,14 @@ use trimtab_domain::spec::cgroup::CgroupDriver;
 use trimtab_domain::workload::QosClass::Guaranteed;
 
 /// Group, resource, verb, name; no name: all of them.
-type Right = (String, String, String, String);
+pub(super) type Right = (String, String, String, String);
 
 /// Resources of which the role names the objects; creating cannot be bound to a name.
 const NAMED: [&str; 1] = ["leases"];
 
-fn role() -> BTreeSet<Right> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/components/objects/role.yaml");
+/// What the roles of a file of the components grant.
+pub(super) fn rights_of(file: &str) -> BTreeSet<Right> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/components").join(file);
     let text = fs::read_to_string(path).unwrap();
     let texts = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
@@ -44,7 +45,7 @@ fn role() -> BTreeSet<Right> {
 }
 
 /// What a call needs; applying may make the object, which needs the right to create, too.
-fn needed(call: &Call) -> Vec<Right> {
+pub(super) fn needed(call: &Call) -> Vec<Right> {
     let right = |verb: &str| {
         let is_named = NAMED.contains(&call.resource.as_str()) && verb != "create";
         let name = if is_named { call.name.clone() } else { String::new() };
@@ -59,7 +60,7 @@ fn needed(call: &Call) -> Vec<Right> {
 
 #[tokio::test(start_paused = true)]
 async fn the_role_is_enough_and_not_too_much() {
-    let (granted, server) = (role(), Scene::server());
+    let (granted, server) = (rights_of("objects/role.yaml"), Scene::server());
     assert!(granted.iter().all(|(group, resource, verb, _)| ![group, resource, verb].contains(&&"*".to_owned())));
     let allowed = granted.clone();
     server.permit(move |call| needed(call).iter().all(|right| allowed.contains(right)));

@@ -353,6 +353,7 @@ impl HostFiles for FakeHost {
         let node = self.node();
         let usual = Mode { readable: true, writable: true, may_write: true };
         let mode = node.modes.get(checked(path)).copied().unwrap_or(usual);
-        Ok(node.contents.contains_key(path).then_some(mode))
+        let known = node.contents.contains_key(path) || node.directories.contains(path);
+        Ok(known.then_some(mode))
     }
 }

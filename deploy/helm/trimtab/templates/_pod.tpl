@@ -8,7 +8,18 @@ image: {{ include "trimtab.image" .root }}
 {{- with $values.image.pullPolicy }}
 imagePullPolicy: {{ . }}
 {{- end }}
+{{- $migrates := and $values.migration.enabled (not .rollback) }}
 env:
+  {{- if $migrates }}
+  - name: POD_NAME # the one sandbox that the agent does not stop
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.name
+  - name: POD_NAMESPACE
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.namespace
+  {{- end }}
   - name: TRIMTAB_HOST_ROOT
     value: /host
   - name: NODE_NAME
@@ -44,6 +55,14 @@ securityContext:
 resources:
   {{- toYaml $values.resources | nindent 2 }}
 volumeMounts:
+  {{- if $migrates }}
+  # Files are replaced whole, so their directories have to be writable.
+  - name: kubelet
+    mountPath: /host/var/lib/kubelet
+    readOnly: false
+  - name: runtime-config
+    mountPath: /host{{ $values.migration.runtimeConfigDirectory }}
+  {{- end }}
   - name: profile
     mountPath: /etc/trimtab
     readOnly: true
@@ -69,9 +88,11 @@ volumeMounts:
   - name: modules
     mountPath: /host/lib/modules
     readOnly: true
+  {{- if not $migrates }}
   - name: kubelet
     mountPath: /host/var/lib/kubelet
     readOnly: true
+  {{- end }}
   - name: log
     mountPath: /host/var/log
     readOnly: true
@@ -172,6 +193,10 @@ containers:
     {{- end }}
     {{- end }}
 volumes:
+  {{- if and $values.migration.enabled (not .rollback) }}
+  - name: runtime-config
+    hostPath: { path: {{ $values.migration.runtimeConfigDirectory }}, type: DirectoryOrCreate }
+  {{- end }}
   - name: profile
     configMap:
       name: {{ default (printf "%s-profile" (include "trimtab.name" .root)) $values.existingProfileConfigMap }}

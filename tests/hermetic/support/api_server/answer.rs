@@ -67,6 +67,9 @@ fn decide(server: &ApiServer, call: &Call, place: &Place) -> Result<Response<Bod
     if call.verb == "watch" {
         return watch::watch(server, call, place);
     }
+    if place.plural == "selfsubjectaccessreviews" {
+        return Ok(object_answer(201, &review(&server.state(), call)));
+    }
     let mut state = server.state();
     let State { store, watches, .. } = &mut *state;
     let answered = act(store, call, place)?;
@@ -75,6 +78,25 @@ fn decide(server: &ApiServer, call: &Call, place: &Place) -> Result<Response<Bod
         return Ok(object_answer(answered.code, &table::table(&answered.object, &place.plural)));
     }
     Ok(object_answer(answered.code, &watch::shape_all(&answered.object, watch::only_metadata(call))))
+}
+
+/// Says whether a call would be permitted (`authorization.k8s.io/v1`).
+fn review(state: &State, call: &Call) -> Value {
+    let asked = |field: &str| call.body["spec"]["resourceAttributes"][field].as_str().unwrap_or_default().to_owned();
+    let verb =
+        ["get", "list", "watch", "create", "update", "patch", "delete"].into_iter().find(|verb| *verb == asked("verb"));
+    let slash = if asked("subresource").is_empty() { "" } else { "/" };
+    let meant = Call {
+        verb: verb.unwrap_or("other"),
+        group: asked("group"),
+        resource: format!("{}{slash}{}", asked("resource"), asked("subresource")),
+        namespace: asked("namespace"),
+        ..call.clone()
+    };
+    let allowed = state.permission.as_ref().is_none_or(|permission| permission(&meant));
+    let mut answer = call.body.clone();
+    answer["status"] = json!({"allowed": allowed});
+    answer
 }
 
 struct Answered {

@@ -70,6 +70,7 @@ impl Store {
             ("", "v1", "configmaps", "ConfigMap"),
             ("events.k8s.io", "v1", "events", "Event"),
             ("coordination.k8s.io", "v1", "leases", "Lease"),
+            ("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
             ("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
             ("trimtab.dev", "v1alpha1", "nodeprofiles", "NodeProfile"),
             ("trimtab.dev", "v1alpha1", "nodestates", "NodeState"),
