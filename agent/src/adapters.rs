@@ -5,6 +5,7 @@
 pub mod api_server;
 pub mod certificate_files;
 pub mod cgroup_fs;
+pub mod config_map_files;
 pub mod conntrack;
 pub mod cri;
 pub mod drift;

@@ -6,6 +6,7 @@
 
 mod clock;
 mod conditions;
+mod config_maps;
 pub mod count;
 pub mod crd;
 pub mod disruption;
@@ -37,6 +38,7 @@ use trimtab_domain::cluster::selection::Choice;
 use trimtab_domain::migration::Progress;
 
 use self::conditions::Conditions;
+use self::config_maps::ConfigMaps;
 use self::count::Counting;
 use self::events::Events;
 use self::extended::ExtendedResources;
@@ -50,6 +52,7 @@ use self::topology::Topology;
 use crate::adapters::api_server::{ApiServer, Form, NODE_PROFILES, NODES};
 use crate::adapters::pod_failure::ApiPods;
 use crate::adapters::profile_object::Offer;
+use crate::ports::config_maps::ConfigMapFiles;
 use crate::reconcile::engine::SpecInForce;
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::report::NodeReport;
@@ -115,6 +118,8 @@ pub struct NodeSide {
     pub migration: Option<MigrationPorts>,
     /// What that is doing.
     pub progress: watch::Sender<Progress>,
+    /// Where ConfigMaps are laid down for the masquerade subsystem.
+    pub config_maps: Arc<dyn ConfigMapFiles>,
 }
 
 /// What others of this room and of the roof follow.
@@ -168,12 +173,21 @@ impl Cluster {
     pub async fn run(self, api: ApiServer, side: NodeSide, cancel: CancellationToken) {
         let views = self.views();
         let mut tasks = JoinSet::new();
-        let own = Following { collection: NODES, only: Some(self.node.clone()), form: Form::Metadata, pace: self.pace };
+        let own = Following {
+            collection: NODES,
+            namespace: None,
+            only: Some(self.node.clone()),
+            form: Form::Metadata,
+            pace: self.pace,
+        };
         tasks.spawn(follow(api.clone(), own, OwnNode::shape, self.seen_node));
-        let all = Following { collection: NODE_PROFILES, only: None, form: Form::Whole, pace: self.pace };
+        let all =
+            Following { collection: NODE_PROFILES, namespace: None, only: None, form: Form::Whole, pace: self.pace };
         tasks.spawn(follow(api.clone(), all, ProfileObject::shape, self.seen_profiles));
         tasks.spawn(profiles::choose(self.node.clone(), views.clone(), self.choice, self.offer));
         tasks.spawn(Counting { api: api.clone(), node: self.node.clone(), profiles: views.profiles.clone() }.keep());
+        let (spec, files) = (side.spec.clone(), Arc::clone(&side.config_maps));
+        tasks.spawn(ConfigMaps { api: api.clone(), pace: self.pace, spec, files }.keep());
         tell(&mut tasks, &api, &self.node, &views, side);
         tokio::select! {
             () = cancel.cancelled() => {}
@@ -190,7 +204,7 @@ const WAITING_EVENTS: usize = 16;
 
 /// Begins everything that tells.
 fn tell(tasks: &mut JoinSet<()>, api: &ApiServer, node: &str, views: &Views, side: NodeSide) {
-    let NodeSide { reports, spec, desk, view, uses_objects, migration, progress } = side;
+    let NodeSide { reports, spec, desk, view, uses_objects, migration, progress, .. } = side;
     let (api, node, own) = (|| api.clone(), || node.to_owned(), || views.node.clone());
     let (health, healths) = watch::channel(health::health(&reports.borrow()));
     tasks.spawn(health::follow(reports.clone(), health));

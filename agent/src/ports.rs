@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod admission_stats;
 pub mod cgroups;
+pub mod config_maps;
 pub mod connections;
 pub mod hierarchies;
 pub mod kubelet;

@@ -1,5 +1,6 @@
 //! The agent in its cluster, against the double of the API server; time is paused, so minutes cost nothing.
 
+mod config_maps;
 mod cost;
 mod count;
 mod crd;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use trimtab::adapters::api_server::ApiServer;
+use trimtab::adapters::config_map_files::StateFiles;
 use trimtab::adapters::profile_object::Offer;
 use trimtab::cluster::migration::MigrationPorts;
 use trimtab::cluster::{Cluster, NodeSide, Pace, Views};
@@ -64,6 +66,7 @@ struct Engine {
     view: watch::Sender<Arc<NodeView>>,
     migration: Option<MigrationPorts>,
     progress: watch::Sender<Progress>,
+    state: tempfile::TempDir,
 }
 
 impl Engine {
@@ -75,6 +78,7 @@ impl Engine {
             view: watch::Sender::default(),
             migration: None,
             progress: watch::Sender::new(Progress::default()),
+            state: tempfile::TempDir::new().unwrap(),
         }
     }
 
@@ -87,6 +91,7 @@ impl Engine {
             uses_objects: true,
             migration: self.migration.clone(),
             progress: self.progress.clone(),
+            config_maps: Arc::new(StateFiles::new(self.state.path())),
         }
     }
 

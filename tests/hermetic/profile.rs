@@ -149,6 +149,8 @@ fn values_may_be_spelled_in_every_documented_way() {
     assert_eq!((masq("compat: azure").compat, masq("compat: azure").random_fully), (Some(Compat::Azure), false));
     let directory = masq("configDir: /etc/config, onExit: remove");
     assert_eq!(directory.config, Some(ConfigSource::Directory("/etc/config".into())));
+    let maps = masq("configMaps: kubernetes-sigs").config.and_then(|source| source.config_maps());
+    assert_eq!((maps, directory.config.and_then(|source| source.config_maps())), (Some(Compat::KubernetesSigs), None));
     assert_eq!(directory.on_exit, OnExit::Remove);
     assert_eq!(masq("resyncInterval: 1m30s").resync_interval, Some(Duration::from_secs(90)));
     let beyond = spec_of(

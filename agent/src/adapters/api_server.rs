@@ -17,7 +17,7 @@ use serde_json::Value;
 pub use self::connect::{Access, ConnectError, connect};
 pub use self::error::ApiError;
 pub(crate) use self::path::escape;
-pub use self::path::{Collection, EVENTS, LEASES, NODE_PROFILES, NODE_STATES, NODES, PODS, TOPOLOGIES};
+pub use self::path::{CONFIG_MAPS, Collection, EVENTS, LEASES, NODE_PROFILES, NODE_STATES, NODES, PODS, TOPOLOGIES};
 pub(crate) use self::watch::version;
 pub use self::watch::{Watch, WatchEvent};
 

@@ -8,7 +8,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tracing::error;
 use trimtab_domain::spec::ip_masq::ConfigSource;
@@ -22,22 +22,41 @@ use crate::profile::ip_masq_agent::{Entry, NAME_PREFIX, Reading};
 /// Name of the copy in the state directory.
 const KEPT: &str = "ip-masq.last-good";
 
+/// Why ConfigMaps that are read from the API server are not known.
+const UNTOLD: &str = "the API server has not told of the ConfigMap yet";
+
 /// The files, and the copy.
 pub struct MasqFiles {
     kept: LastGood,
+    state_dir: PathBuf,
 }
 
 impl MasqFiles {
     /// Keeps the copy in `state_dir`.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { kept: LastGood::named(state_dir, KEPT) }
+        Self { kept: LastGood::named(state_dir, KEPT), state_dir: state_dir.to_owned() }
     }
 }
 
 impl MasqConfig for MasqFiles {
     fn read(&self, source: &ConfigSource) -> Reading {
-        read(source)
+        let place = self.place(source);
+        // No ConfigMap would mean the defaults; one that nobody has told of yet means nothing.
+        let directory = if matches!(source, ConfigSource::File(_)) { place.parent() } else { Some(place.as_path()) };
+        let is_told = source.config_maps().is_none() || directory.is_some_and(Path::exists);
+        let untold = || UNTOLD.to_owned();
+        match source {
+            ConfigSource::File(_) if !is_told => Reading::File { content: Err(untold()), beside: Vec::new() },
+            ConfigSource::Directory(_) if !is_told => Reading::Directory(Err(untold())),
+            ConfigSource::File(_) => read(&ConfigSource::File(place)),
+            ConfigSource::Directory(_) => read(&ConfigSource::Directory(place)),
+        }
+    }
+
+    fn place(&self, source: &ConfigSource) -> PathBuf {
+        // An absolute path stays what it is.
+        self.state_dir.join(source.path())
     }
 
     fn last_good(&self) -> Option<Reading> {

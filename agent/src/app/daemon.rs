@@ -18,6 +18,7 @@ use super::cluster::ClusterThread;
 use super::nri::NriThread;
 use super::{node, profiles, record, rehearse};
 use crate::adapters::certificate_files::CertificateFiles;
+use crate::adapters::config_map_files::StateFiles;
 use crate::adapters::drift::KernelEvents;
 use crate::adapters::history_file::HistoryFile;
 use crate::adapters::hold_file::HoldFile;
@@ -147,6 +148,7 @@ fn node_side(
         uses_objects: args.kube.profile_source != ProfileSource::File,
         migration,
         progress,
+        config_maps: Arc::new(StateFiles::new(&args.node.state_dir)),
     }
 }
 

@@ -32,6 +32,8 @@ const REOPEN: Duration = Duration::from_secs(10);
 pub struct Following {
     /// The kind.
     pub collection: Collection,
+    /// Only this namespace.
+    pub namespace: Option<String>,
     /// Only the object of this name.
     pub only: Option<String>,
     /// How much of each object.
@@ -118,7 +120,7 @@ async fn list<T>(
         // Version 0: whatever the server has in its cache, which spares etcd; a continued list has its own version.
         let from =
             if next.is_empty() { "&resourceVersion=0".to_owned() } else { format!("&continue={}", escape(&next)) };
-        let query = format!("{}?limit={PAGE}{from}{}", what.collection.path(), only(what));
+        let query = format!("{}?limit={PAGE}{from}{}", path(what), only(what));
         let mut page = api.list(&query, what.form).await?;
         if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
             objects.extend(items.into_iter().filter_map(shape));
@@ -129,6 +131,10 @@ async fn list<T>(
         }
     }
     Err(ApiError::Garbled { detail: format!("a list of more than {MAX_PAGES} pages") })
+}
+
+fn path(what: &Following) -> String {
+    what.namespace.as_ref().map_or_else(|| what.collection.path(), |namespace| what.collection.of_namespace(namespace))
 }
 
 fn only(what: &Following) -> String {
@@ -179,7 +185,7 @@ async fn watch_once<T: PartialEq>(
     let length = what.pace.watch + spread(what.pace.watch);
     let query = format!(
         "{}?watch=true&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={}{}",
-        what.collection.path(),
+        path(what),
         escape(from),
         length.as_secs(),
         only(what)

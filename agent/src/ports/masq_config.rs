@@ -1,5 +1,7 @@
 //! The configuration files of the masquerade agents that are stood in for.
 
+use std::path::PathBuf;
+
 use trimtab_domain::spec::ip_masq::ConfigSource;
 
 use super::FileError;
@@ -10,6 +12,11 @@ use crate::profile::ip_masq_agent::Reading;
 pub trait MasqConfig: Send + Sync + 'static {
     /// What lies there now; what cannot be read is part of the answer.
     fn read(&self, source: &ConfigSource) -> Reading;
+
+    /// The path of the file or directory.
+    fn place(&self, source: &ConfigSource) -> PathBuf {
+        source.path().clone()
+    }
 
     /// What was kept last; `None` if nothing, or nothing usable.
     fn last_good(&self) -> Option<Reading>;

@@ -19,7 +19,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 const CIDR: &str = "a prefix such as 10.0.0.0/8";
 
 /// Fields of the section.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "nonMasqueradeCIDRs",
     "masqLinkLocal",
     "masqLinkLocalIPv6",
@@ -35,6 +35,7 @@ const FIELDS: [&str; 17] = [
     "onExit",
     "configFile",
     "configDir",
+    "configMaps",
     "cluster",
     "extensions",
 ];
@@ -53,6 +54,7 @@ const FIELDS: [&str; 17] = [
 ///   random ports), and so not with `backend: nftables`;
 /// - `backend`: `auto` (default), `iptables-nft`, `iptables-legacy` or `nftables`;
 /// - `onExit`: `keep` (default) or `remove`: what becomes of the rules when the agent stops;
+/// - `configMaps`: `kubernetes-sigs` or `azure`: the ConfigMaps of that agent in kube-system, read from the API server by name;
 /// - `configFile`, `configDir`: the configuration of kubernetes-sigs' or Azure's agent, read in place and followed; it
 ///   has the list, link-local, limit and interval, which may then not stand here;
 /// - `cluster`: `podCIDRs`, `serviceCIDRs`, `nodeCIDRs`, and `overlay` if pod addresses mean nothing outside: what the
@@ -140,7 +142,7 @@ fn read_on_exit(section: &Object<'_>, problems: &mut Problems) -> OnExit {
     if word == Some("remove") { OnExit::Remove } else { OnExit::Keep }
 }
 
-/// One of the two, and nothing beside it that the file has.
+/// One of the three, and nothing beside it that the file has.
 fn read_config(section: &Object<'_>, problems: &mut Problems) -> Option<ConfigSource> {
     const IN_THE_FILE: [&str; 5] =
         ["nonMasqueradeCIDRs", "masqLinkLocal", "masqLinkLocalIPv6", "cidrLimit", "resyncInterval"];
@@ -157,9 +159,20 @@ fn read_config(section: &Object<'_>, problems: &mut Problems) -> Option<ConfigSo
     if let (Some(_), Some(cursor)) = (&file, section.field("configDir")) {
         problems.refuse(cursor.problem("configFile is there too").allowed("one of the two"));
     }
-    let source = file.map(ConfigSource::File).or(directory.map(ConfigSource::Directory))?;
+    let maps = section.field("configMaps");
+    if let (true, Some(cursor)) = (file.is_some() || directory.is_some(), &maps) {
+        problems.refuse(cursor.problem("configFile or configDir is there too").allowed("one of the three"));
+    }
+    let maps = maps.and_then(|cursor| cursor.choice(&["kubernetes-sigs", "azure"], problems));
+    let maps = maps.map(|word| if word == "azure" { Compat::Azure } else { Compat::KubernetesSigs });
+    let source = file
+        .map(ConfigSource::File)
+        .or(directory.map(ConfigSource::Directory))
+        .or(maps.map(ConfigSource::of_config_maps))?;
     for cursor in IN_THE_FILE.into_iter().filter_map(|name| section.field(name)) {
-        problems.refuse(cursor.problem("set in two places").allowed("only in the file of configFile or configDir"));
+        problems.refuse(
+            cursor.problem("set in two places").allowed("only in the file of configFile, configDir or configMaps"),
+        );
     }
     Some(source)
 }

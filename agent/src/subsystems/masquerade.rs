@@ -343,10 +343,9 @@ impl<N: NatTable, L: Ledger> Subsystem for Masquerade<N, L> {
         Measures { conntrack: view.connections.as_ref().map(|look| look.conntrack) }
     }
 
-    fn watches(desired: &Self::Desired, _view: &View) -> Vec<Watch> {
+    fn watches(desired: &Self::Desired, view: &View) -> Vec<Watch> {
         // With the legacy backend too: a kubelet that turns to nft shows it by a chain there.
-        let files = desired.iter().filter_map(|spec| spec.config.as_ref());
-        let files = files.map(|source| Watch::Mounted(source.path().clone()));
+        let files = view.wish.place.iter().map(|place| Watch::Mounted(place.clone()));
         desired.iter().map(|_| Watch::Netfilter).chain(files).collect()
     }
 

@@ -11,14 +11,16 @@ use crate::pinning::{converge, static_cpus};
 use crate::support::fake_cgroups::{Ask, FakeCgroups, Shape};
 use crate::support::node_runtime::NodeRuntime;
 use trimtab_domain::cgroup::Version;
+use trimtab_domain::spec::IpMasqSpec;
 use trimtab_domain::spec::cgroup::CgroupDriver;
+use trimtab_domain::spec::ip_masq::{Compat, ConfigSource};
 use trimtab_domain::workload::QosClass::Guaranteed;
 
 /// Group, resource, verb, name; no name: all of them.
 pub(super) type Right = (String, String, String, String);
 
 /// Resources of which the role names the objects; creating cannot be bound to a name.
-const NAMED: [&str; 1] = ["leases"];
+const NAMED: [&str; 2] = ["leases", "configmaps"];
 
 /// What the roles of a file of the components grant.
 pub(super) fn rights_of(file: &str) -> BTreeSet<Right> {
@@ -48,7 +50,9 @@ pub(super) fn rights_of(file: &str) -> BTreeSet<Right> {
 pub(super) fn needed(call: &Call) -> Vec<Right> {
     let right = |verb: &str| {
         let is_named = NAMED.contains(&call.resource.as_str()) && verb != "create";
-        let name = if is_named { call.name.clone() } else { String::new() };
+        // A list of one object is one of that object to the API server, too.
+        let selected = call.parameter("fieldSelector").strip_prefix("metadata.name=").unwrap_or(&call.name);
+        let name = if is_named { selected.to_owned() } else { String::new() };
         (call.group.clone(), call.resource.clone(), verb.to_owned(), name)
     };
     match call.verb {
@@ -90,6 +94,13 @@ async fn the_role_is_enough_and_not_too_much() {
     for count in 1..=650 {
         super::telling::drift(&scene.engine, count, "net.core.somaxconn");
         pass(Duration::from_secs(1)).await;
+    }
+    for (generation, agent) in [(2, Compat::Azure), (3, Compat::KubernetesSigs)] {
+        let config = Some(ConfigSource::of_config_maps(agent));
+        let ip_masq = Some(IpMasqSpec { config, ..IpMasqSpec::default() });
+        let spec = NodeSpec { name: "web".into(), ip_masq, ..NodeSpec::default() };
+        scene.engine.hold(generation, spec);
+        pass(Duration::from_secs(60)).await;
     }
     drop(scene);
     // The uninstallation has the same role.

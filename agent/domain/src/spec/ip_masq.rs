@@ -88,7 +88,7 @@ pub enum OnExit {
     Remove,
 }
 
-/// Where an agent's configuration lies, as this process sees it.
+/// Where an agent's configuration lies, as this process sees it; a relative path is one below the state directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConfigSource {
     /// One file (kubernetes-sigs: `/etc/config/ip-masq-agent`).
@@ -98,6 +98,21 @@ pub enum ConfigSource {
 }
 
 impl ConfigSource {
+    /// The files that stand for the ConfigMaps of that agent, which are read from the API server by name.
+    #[must_use]
+    pub fn of_config_maps(agent: Compat) -> Self {
+        match agent {
+            Compat::KubernetesSigs => Self::File("config-maps/kubernetes-sigs/ip-masq-agent".into()),
+            Compat::Azure => Self::Directory("config-maps/azure".into()),
+        }
+    }
+
+    /// Whose ConfigMaps these files stand for; `None`: they are files of their own.
+    #[must_use]
+    pub fn config_maps(&self) -> Option<Compat> {
+        [Compat::KubernetesSigs, Compat::Azure].into_iter().find(|agent| *self == Self::of_config_maps(*agent))
+    }
+
     /// The path of the file or directory.
     #[must_use]
     pub const fn path(&self) -> &PathBuf {

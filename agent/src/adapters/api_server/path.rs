@@ -19,6 +19,9 @@ pub struct Collection {
 pub const NODES: Collection = Collection { prefix: "api/v1", plural: "nodes", api_version: "v1", kind: "Node" };
 /// Pods.
 pub const PODS: Collection = Collection { prefix: "api/v1", plural: "pods", api_version: "v1", kind: "Pod" };
+/// ConfigMaps.
+pub const CONFIG_MAPS: Collection =
+    Collection { prefix: "api/v1", plural: "configmaps", api_version: "v1", kind: "ConfigMap" };
 /// Events.
 pub const EVENTS: Collection =
     Collection { prefix: "apis/events.k8s.io/v1", plural: "events", api_version: "events.k8s.io/v1", kind: "Event" };

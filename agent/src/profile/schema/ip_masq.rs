@@ -41,6 +41,13 @@ pub(super) fn ip_masq() -> Schema {
             "configFile",
             Schema::text("The configuration of kubernetes-sigs' agent, read in place.").max_length(4096),
         )
+        .field(
+            "configMaps",
+            Schema::choice(
+                "The ConfigMaps of that agent in kube-system, read in place from the API server.",
+                &["kubernetes-sigs", "azure"],
+            ),
+        )
         .field("configDir", Schema::text("The configurations of Azure's agent, read in place.").max_length(4096))
         .field("cluster", cluster())
         .field("extensions", extensions());
@@ -51,9 +58,13 @@ fn rules(section: Schema) -> Schema {
     section
         .rule("!(has(self.configFile) && has(self.configDir))", "configFile and configDir exclude each other")
         .rule(
-            "!(has(self.configFile) || has(self.configDir)) || !(has(self.nonMasqueradeCIDRs) || has(self.masqLinkLocal) || \
+            "!has(self.configMaps) || !(has(self.configFile) || has(self.configDir))",
+            "configMaps and configFile or configDir exclude each other",
+        )
+        .rule(
+            "!(has(self.configFile) || has(self.configDir) || has(self.configMaps)) || !(has(self.nonMasqueradeCIDRs) || has(self.masqLinkLocal) || \
              has(self.masqLinkLocalIPv6) || has(self.cidrLimit) || has(self.resyncInterval))",
-            "what the file of configFile or configDir has must not be here, too",
+            "what the file of configFile, configDir or configMaps has must not be here, too",
         )
         .rule(
             "!has(self.compat) || (!has(self.extensions) && (!has(self.backend) || self.backend != 'nftables'))",

@@ -3,6 +3,7 @@
 //! A bad file never takes effect: what was good last stays in force, over a restart too. Where nothing good was ever
 //! known, nothing is wished for and nothing given back, and the agent is not ready.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use trimtab_domain::masquerade::Step;
@@ -38,6 +39,8 @@ pub(super) struct Wish {
     refusal: Option<Refusal>,
     /// The files are in force, and a restart would not find them.
     keep: Option<String>,
+    /// Where the files are; `None`: there are none.
+    pub(super) place: Option<PathBuf>,
 }
 
 impl Configs {
@@ -50,20 +53,21 @@ impl Configs {
         let Some(spec) = desired else { return Wish::default() };
         let Some(source) = &spec.config else { return Wish { spec: Some(spec.clone()), ..Wish::default() } };
         let reading = self.files.read(source);
+        let place = self.files.place(source);
         let mut last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = last_good.kept.get_or_insert_with(|| self.files.last_good()).clone();
         match ip_masq_agent::resolve(spec, &reading) {
             Ok((spec, findings)) => {
-                let keep = (kept.as_ref() != Some(&reading)).then(|| source.path().display().to_string());
+                let keep = (kept.as_ref() != Some(&reading)).then(|| place.display().to_string());
                 last_good.reading = Some(reading);
-                Wish { spec: Some(spec), findings, refusal: None, keep }
+                Wish { spec: Some(spec), findings, refusal: None, keep, place: Some(place) }
             }
             Err(error) => {
                 let before = last_good.reading.clone().or(kept).filter(|before| is_of(source, before));
                 let before = before.and_then(|before| ip_masq_agent::resolve(spec, &before).ok());
-                let refusal = Some(refuse(source, &error.to_string(), before.is_some()));
+                let refusal = Some(refuse(&place, &error.to_string(), before.is_some()));
                 let (spec, findings) = before.map_or((None, Vec::new()), |(spec, findings)| (Some(spec), findings));
-                Wish { spec, findings, refusal, keep: None }
+                Wish { spec, findings, refusal, keep: None, place: Some(place) }
             }
         }
     }
@@ -112,14 +116,14 @@ const fn is_of(source: &ConfigSource, reading: &Reading) -> bool {
     )
 }
 
-fn refuse(source: &ConfigSource, error: &str, has_last_good: bool) -> Refusal {
+fn refuse(place: &Path, error: &str, has_last_good: bool) -> Refusal {
     let stays = if has_last_good {
         "the last good configuration stays in force and is kept up"
     } else {
         "no good configuration is known, and the node is left as it is until there is one"
     };
     Refusal {
-        object: source.path().display().to_string(),
+        object: place.display().to_string(),
         wish: "the masquerade configuration of these files".to_owned(),
         cause: Cause::InvalidValue,
         detail: format!("{error}; {stays}"),
