@@ -2,9 +2,9 @@
 //!
 //! A node with 250 pods has a thousand processes and more, and what they are hardly ever changes. A look lists `/proc` and
 //! reads what is new. A young process is read again and again, because it may become another program (execve(2)) or be
-//! moved to another cgroup by whoever started it; all are read again once in a while.
+//! moved to another cgroup by whoever started it. An old one may, too, and nothing cheap tells: so all are read again by
+//! each resync (some 10 ms per thousand), and only the looks in between, several a second while pods come, do without.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use crate::ports::HostFiles;
 
 /// How long a process counts as young.
 const YOUNG: Duration = Duration::from_secs(60);
-/// How long what was read of an old one is believed.
-const BELIEVED: Duration = Duration::from_secs(600);
+/// How long what was read of an old one is believed: a little less than the time between two resyncs.
+const BELIEVED: Duration = Duration::from_secs(50);
 
-/// One fact of each process.
-pub(super) struct KnownProcesses<T>(BTreeMap<u32, Known<T>>);
+/// One fact of each process, by ascending process id.
+pub(super) struct KnownProcesses<T>(Vec<Known<T>>);
 
 struct Known<T> {
+    pid: u32,
     fact: T,
     first_seen: Instant,
     read: Instant,
@@ -28,7 +29,7 @@ struct Known<T> {
 
 impl<T> Default for KnownProcesses<T> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self(Vec::new())
     }
 }
 
@@ -36,22 +37,26 @@ impl<T> KnownProcesses<T> {
     /// Forgets who is gone and reads who is new, young, or was not read for long; who cannot be read is left out.
     pub(super) fn refresh(&mut self, pids: impl IntoIterator<Item = u32>, read: impl Fn(u32) -> Option<T>) {
         let now = Instant::now();
-        let mut before = std::mem::take(&mut self.0);
+        let mut pids: Vec<u32> = pids.into_iter().collect();
+        pids.sort_unstable();
+        let mut before = std::mem::take(&mut self.0).into_iter().peekable();
+        self.0.reserve_exact(pids.len());
         for pid in pids {
-            let known = match before.remove(&pid) {
+            while before.next_if(|known| known.pid < pid).is_some() {}
+            let known = match before.next_if(|known| known.pid == pid) {
                 Some(known) if known.is_settled(now) => known,
                 known => {
                     let Some(fact) = read(pid) else { continue };
-                    Known { fact, first_seen: known.map_or(now, |known| known.first_seen), read: now }
+                    Known { pid, fact, first_seen: known.map_or(now, |known| known.first_seen), read: now }
                 }
             };
-            self.0.insert(pid, known);
+            self.0.push(known);
         }
     }
 
     /// All of them, by ascending process id.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.0.iter().map(|(pid, known)| (*pid, &known.fact))
+        self.0.iter().map(|known| (known.pid, &known.fact))
     }
 }
 
@@ -96,6 +101,18 @@ mod tests {
         assert_eq!(look(&mut known, "kubelet"), Some("bash"));
         advance(BELIEVED).await;
         assert_eq!(look(&mut known, "kubelet"), Some("kubelet"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn processes_are_told_by_their_numbers_in_whatever_order_they_are_listed() {
+        let mut known = KnownProcesses::default();
+        for pids in [vec![9, 10, 2], vec![30, 10, 2, 1], vec![2, 11, 10]] {
+            known.refresh(pids.clone(), Some);
+            let mut expected: Vec<(u32, u32)> = pids.into_iter().map(|pid| (pid, pid)).collect();
+            expected.sort_unstable();
+            assert_eq!(known.iter().map(|(pid, fact)| (pid, *fact)).collect::<Vec<_>>(), expected);
+            advance(YOUNG).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]
