@@ -108,6 +108,28 @@ async fn a_runtime_that_answers_writes_and_what_it_wrote_lasts() {
 }
 
 #[tokio::test]
+async fn a_container_that_the_runtime_is_just_starting_is_pinned_at_once() {
+    for (version, driver) in NODES {
+        let node = FakeCgroups::new(version, driver, SMALL);
+        let runtime = FakeRuntime::new(&node);
+        let ports = PinningPorts { runtime: Some(Arc::new(runtime.clone())), ..node.ports() };
+        let agent = Pinning::new(ports).0;
+        runtime.knows(&node.simple(Guaranteed, "aaaa", Ask::cpus(1)), 1);
+        converge(&agent, &spec()).await;
+        // What it is told of one that does not run yet it only remembers.
+        runtime.becomes(Mood::Idle);
+        runtime.take_calls();
+        let late = node.simple(Guaranteed, "bbbb", Ask::cpus(1));
+        runtime.knows(&late, 2);
+        let done = pass(&agent, &spec()).await;
+        assert!(done.failures.is_empty(), "{version:?} {driver:?}: {:?}", done.failures);
+        assert_eq!(node.effective(&late).to_string(), "2", "{version:?} {driver:?}");
+        let told = runtime.take_calls();
+        assert!(told.iter().any(|(id, change)| late.contains(&id.0) && change.cpus.is_some()), "{told:?}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_is_pinned_onto_cpus_that_others_have_not_left() {
     let all = Fixture::new(Version::V2, Cgroupfs).known();
     all.runtime.becomes(Mood::Idle);

@@ -59,7 +59,7 @@ impl Pinning {
         match &write.via {
             Via::File => self.write_file(write).map_err(|error| failed(error.into()))?,
             Via::Runtime(id) => match self.tell_runtime(id, write).await {
-                Ok(()) => {}
+                Ok(()) => self.write_before_start(write).map_err(|error| failed(error.into()))?,
                 Err(error) => {
                     if matches!(error, RuntimeError::Refused { .. }) {
                         self.lookout.runtime_refused(id);
@@ -88,6 +88,18 @@ impl Pinning {
             written = tree.write(&write.path, write.file, instead);
         }
         written.map(drop)
+    }
+
+    /// A runtime that is just starting a container keeps the change for later and starts it as it was told before
+    /// (containerd, of a container that is created and not yet running). So one that has just come gets its first set at
+    /// once, instead of with the next try.
+    fn write_before_start(&self, write: &FileWrite) -> Result<(), CgroupError> {
+        if write.first_pin.is_none()
+            || self.ports.tree.read(&write.path, write.file)?.is_none_or(|now| now == write.new)
+        {
+            return Ok(());
+        }
+        self.write_file(write)
     }
 
     /// A container that is gone needs no change.
