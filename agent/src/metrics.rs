@@ -25,6 +25,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use trimtab_domain::masquerade::{Counted, Family};
 use trimtab_domain::migration::Progress;
 
 use self::conntrack::{ConntrackCollector, ConntrackSeen};
@@ -205,6 +206,20 @@ impl Metrics {
     #[must_use]
     pub fn migration(&self) -> watch::Sender<Progress> {
         self.migration.clone()
+    }
+
+    /// What the masquerade rules have counted, by a name such as `ipv4-connections-masquerade`; the kernel is asked as for a
+    /// scrape.
+    #[must_use]
+    pub fn rule_counts(&self) -> Vec<(String, u64)> {
+        let named = |what: &'static str, kinds: &[Counted]| {
+            let sums = self.traffic.sums(kinds).into_iter();
+            let name = move |(family, kind, sum): (Family, Counted, u64)| {
+                (format!("{}-{what}-{}", traffic::family_label(family), kind.as_str()), sum)
+            };
+            sums.map(name).collect::<Vec<_>>()
+        };
+        [named("connections", &Counted::CONNECTIONS), named("packets", &Counted::PACKETS)].concat()
     }
 
     /// All metrics in the OpenMetrics text format 1.0.

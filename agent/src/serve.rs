@@ -189,6 +189,7 @@ pub async fn run(config: ServeConfig, state: ServeState, stop: CancellationToken
         history,
         switchboard: Arc::clone(&state.switchboard),
         watchers: watchers.clone(),
+        metrics: Arc::clone(&state.metrics),
     };
     let routes = grpc::routes(&sources, config.reflection)?;
     let guard = Guard::new(routes, PeerLimiter::new(config.rate_limit), state.metrics.grpc().clone());

@@ -3,6 +3,8 @@
 mod orders;
 mod watch;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tonic::Code;
@@ -87,6 +89,29 @@ async fn objects_come_in_pages() {
         let request = wire::ListObjectsRequest { subsystem, page_token, ..Default::default() };
         let status = within(client.list_objects(request)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    }
+    server.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_subsystem_tells_what_it_counts() {
+    let mut setup = Setup::new();
+    let mut sysctl = SubsystemReport::clone(&setup.report.subsystems[0]);
+    (sysctl.totals.drift_found, sysctl.totals.drift_healed) = (4, 3);
+    setup.report.subsystems[0] = Arc::new(sysctl);
+    let server = setup.start().await;
+    let mut client = client(&server).await;
+    let mut counters = Vec::new();
+    for subsystem in ["sysctl", "masquerade"] {
+        let request = wire::ListObjectsRequest { subsystem: subsystem.into(), ..Default::default() };
+        let told = within(client.list_objects(request)).await.unwrap().into_inner().counters;
+        counters.push(told.into_iter().map(|counter| (counter.name, counter.value)).collect::<BTreeMap<_, _>>());
+    }
+    let [sysctl, masquerade] = counters.as_slice() else { panic!() };
+    assert_eq!((sysctl["passes"], sysctl["drift-found"], sysctl["drift-healed"]), (1, 4, 3));
+    assert_eq!(sysctl.len(), 5, "{sysctl:?}");
+    for name in ["ipv4-connections-masquerade", "ipv6-connections-non-masquerade", "ipv4-packets-blocked"] {
+        assert!(masquerade.contains_key(name), "{name} is not in {masquerade:?}");
     }
     server.shut_down().await;
 }

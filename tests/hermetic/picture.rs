@@ -200,3 +200,16 @@ async fn who_does_not_run_as_ordered_is_told_over_the_socket_too() {
     assert!(!draw(&stray(HOSTILE[4]), 80, Marks::Marks).contains(['\u{202e}', '\u{1b}']));
     server.shut_down().await;
 }
+
+#[test]
+fn who_waits_for_its_next_start_is_drawn_with_what_it_keeps() {
+    let mut view = mixed();
+    view.pods.iter_mut().find(|pod| pod.name == "db").unwrap().containers[0].waiting = true;
+    let text = draw(&view, 100, Marks::Marks);
+    assert!(text.contains(" data/db/main  1,9  waits for its next start\n"), "{text}");
+    assert_eq!(text.matches("waits for").count(), 1, "{text}");
+    let topology = Topology::new("node-1", &view);
+    assert!(svg::document(&topology).contains("data/db/main: 1,9; waits for its next start"));
+    let data = serde_json::to_value(topology::TopologyData::from(&topology)).unwrap();
+    assert_eq!((&data["holders"][0]["waiting"], data["holders"][1].get("waiting")), (&serde_json::json!(true), None));
+}

@@ -69,6 +69,9 @@ pub struct HolderData {
     /// Why it does not run as ordered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mispinned: Option<String>,
+    /// True while it does not run and keeps its CPUs for its next start; absent: it runs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
 }
 
 /// One NUMA node.
@@ -107,6 +110,7 @@ impl From<&Topology> for TopologyData {
             container: holder.container.clone(),
             cpus,
             mispinned: holder.mispinned.clone(),
+            waiting: holder.waiting,
         };
         let holders = topology.holders.iter().enumerate();
         let holders = holders.map(|(index, holder)| data(holder, topology.cpus_of(index).to_string()));
@@ -153,6 +157,7 @@ pub fn from_wire(answer: wire::Topology) -> Topology {
         pod: holder.pod,
         container: holder.container,
         mispinned: holder.mispinned,
+        waiting: holder.waiting,
     };
     let holders: Vec<Holder> = answer.holders.into_iter().map(holder).collect();
     Topology {

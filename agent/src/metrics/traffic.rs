@@ -21,6 +21,11 @@ impl TrafficShown {
     pub(super) fn show(&self, traffic: Arc<Traffic>) {
         let _ = self.0.set(traffic);
     }
+
+    /// The sums of these kinds of rules by family.
+    pub(super) fn sums(&self, kinds: &[Counted]) -> Vec<(Family, Counted, u64)> {
+        self.0.get().map_or_else(|| none(kinds), |traffic| traffic.sums(kinds))
+    }
 }
 
 /// Reads the counts.
@@ -50,7 +55,7 @@ impl TrafficCollector {
         kinds: &[Counted],
     ) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (family, kind, sum) in self.0.0.get().map_or_else(|| none(kinds), |traffic| traffic.sums(kinds)) {
+        for (family, kind, sum) in self.0.sums(kinds) {
             let labels = TrafficLabels { family: family_label(family), rule: kind.as_str() };
             ConstCounter::new(sum).encode(metric.encode_family(&labels)?)?;
         }
@@ -58,7 +63,7 @@ impl TrafficCollector {
     }
 }
 
-const fn family_label(family: Family) -> &'static str {
+pub(super) const fn family_label(family: Family) -> &'static str {
     match family {
         Family::V4 => "ipv4",
         Family::V6 => "ipv6",

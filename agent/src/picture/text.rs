@@ -155,7 +155,8 @@ fn draw_legend(text: &mut String, topology: &Topology) {
         let name = visible(&holder.path());
         let key = key(index);
         let doubt = if holder.mispinned.is_some() { "!" } else { " " };
-        let _ = write!(text, "{HEAD}{key:>2}{HEAD:#}{doubt} {name}  {}", topology.cpus_of(index));
+        let waits = if holder.waiting { "  waits for its next start" } else { "" };
+        let _ = write!(text, "{HEAD}{key:>2}{HEAD:#}{doubt} {name}  {}{waits}", topology.cpus_of(index));
         draw_doubt(text, holder.mispinned.as_deref());
     }
     for usage in counts(topology).into_iter().filter_map(|count| count.usage).filter(|usage| *usage != Usage::Exclusive)

@@ -107,6 +107,8 @@ pub struct Holder {
     pub container: String,
     /// Why it does not run as was ordered; `None`: it does.
     pub mispinned: Option<String>,
+    /// True while it does not run and keeps its CPUs for its next start.
+    pub waiting: bool,
 }
 
 impl Holder {
@@ -136,6 +138,7 @@ impl Topology {
                 pod: pod.name.clone(),
                 container: container.name.clone(),
                 mispinned: container.mispinned.clone(),
+                waiting: container.waiting,
             };
             if container.exclusive_cpus.is_empty() {
                 topology.sharing_containers += u64::from(!container.waiting);

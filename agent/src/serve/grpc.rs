@@ -26,6 +26,7 @@ use self::node_state::NodeState;
 pub use self::node_state::WatchLimits;
 pub(crate) use self::node_state::Watchers;
 use self::podresources::{Lister, PodResourcesV1, PodResourcesV1Alpha1};
+use crate::metrics::Metrics;
 use crate::reconcile::history::History;
 use crate::reconcile::node_view::NodeView;
 use crate::reconcile::orders::{Switchboard, Undelivered};
@@ -132,6 +133,8 @@ pub(crate) struct Sources {
     pub(crate) switchboard: Arc<Switchboard>,
     /// Who watches.
     pub(crate) watchers: Watchers,
+    /// What rules have counted.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The services whose health can be asked for.

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::{Code, Request};
+use trimtab::reconcile::orders::Done;
+use trimtab::reconcile::report::StepReport;
 use trimtab_proto::node::v1alpha1 as wire;
 use trimtab_proto::node::v1alpha1::node_state_client::NodeStateClient;
 use trimtab_proto::podresources::v1::ListPodResourcesRequest;
 use trimtab_proto::podresources::v1::pod_resources_lister_client::PodResourcesListerClient;
 
+use crate::support::raw_http2::{EMPTY_MESSAGE, RawClient, call, call_block, frame};
 use crate::support::server::{Setup, TestServer, eventually, within};
 
 /// Calls in progress at once, and how many of them one connection carries.
@@ -66,5 +69,52 @@ async fn an_answer_that_does_not_come_is_given_up_after_the_servers_deadline_or_
         let bound = Duration::from_secs(expected);
         assert!(took >= bound && took < bound + Duration::from_secs(1), "{name}: {took:?}");
     }
+    server.shut_down().await;
+}
+
+/// A frame of HTTP/2 by which a client looks whether the server is still there (RFC 9113, section 6.7).
+const PING: u8 = 6;
+
+#[tokio::test]
+async fn clients_may_look_for_a_sign_of_life_as_often_as_they_like() {
+    let server = TestServer::start().await;
+    let mut client = RawClient::begin(&server.socket(), b"").await;
+    for number in 0..200_u64 {
+        client.send(&frame(PING, 0, 0, &number.to_be_bytes())).await;
+    }
+    client.send(&call(1, &call_block("/v1.PodResourcesLister/List", "localhost", &[]), EMPTY_MESSAGE)).await;
+    let answer = within(client.answer(1)).await;
+    assert_eq!((answer.header("grpc-status"), answer.reset), ("0", None), "no \"too_many_pings\": {answer:?}");
+    drop(client);
+    server.shut_down().await;
+}
+
+const PROFILE: &str = "\
+apiVersion: trimtab.dev/v1alpha1
+kind: NodeProfile
+metadata: {name: candidate}
+spec: {sysctls: {values: {net.core.somaxconn: 20000}}}
+";
+
+#[tokio::test(start_paused = true)]
+async fn a_call_in_progress_is_answered_after_the_order_to_stop() {
+    let server = TestServer::start().await;
+    let socket = server.socket();
+    let mut rehearsals = server.switchboard.rehearsals().unwrap();
+    let mut client = NodeStateClient::new(server.channel().await);
+    let request = wire::PlanRequest { subsystems: vec!["sysctl".into()], profile: PROFILE.into() };
+    let calling = tokio::spawn(async move { client.plan(request).await });
+    let rehearsal = rehearsals.recv().await.unwrap();
+    assert_eq!(rehearsal.subsystems, ["sysctl"]);
+    assert_eq!(rehearsal.spec.sysctls.values.len(), 1, "the profile that was sent along: {:?}", rehearsal.spec);
+
+    server.stop.cancel();
+    eventually("nobody new finds the socket", || !socket.exists()).await;
+    let step = StepReport { step: "net.core.somaxconn: 4096 -> 20000".into(), error: None };
+    rehearsal.answer.send(vec![("sysctl", Done { steps: vec![step], ..Done::default() })]).unwrap();
+    let told = calling.await.unwrap().unwrap().into_inner();
+    assert_eq!(told.plans.len(), 1);
+    let steps: Vec<&str> = told.plans[0].steps.iter().map(|step| step.step.as_str()).collect();
+    assert_eq!(steps, ["net.core.somaxconn: 4096 -> 20000"]);
     server.shut_down().await;
 }

@@ -44,6 +44,11 @@ fn refusal(object: &str, cause: wire::Cause) -> wire::Refusal {
     refusal
 }
 
+fn holder() -> Holder {
+    let [namespace, pod, container] = ["data", "db", "main"].map(str::to_owned);
+    Holder { namespace, pod, container, ..Holder::default() }
+}
+
 fn snapshot() -> Snapshot {
     let sysctl = wire::Subsystem {
         name: "sysctl".into(),
@@ -93,12 +98,7 @@ fn snapshot() -> Snapshot {
             ],
             offline_cpus: vec![4],
             numa_nodes: Vec::new(),
-            holders: vec![Holder {
-                namespace: "data".into(),
-                pod: "db".into(),
-                container: "main".into(),
-                mispinned: None,
-            }],
+            holders: vec![holder()],
             sharing_containers: 1,
             mispinned_sharing: Vec::new(),
             observe_only: None,

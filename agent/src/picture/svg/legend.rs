@@ -25,6 +25,9 @@ pub(super) fn legend(topology: &Topology, top: u32, width: u32) -> Legend {
     let holders = topology.holders.iter().enumerate().map(|(index, holder)| {
         let (mut class, mut mark) = (format!("exclusive k{}", index % HUES), key(index));
         let mut words = format!("{}: {}", holder.path(), topology.cpus_of(index));
+        if holder.waiting {
+            words.push_str("; waits for its next start");
+        }
         if let Some(reason) = &holder.mispinned {
             class.push_str(" mispinned");
             mark.push('!');

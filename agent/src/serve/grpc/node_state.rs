@@ -90,7 +90,10 @@ impl Answers {
     async fn answer(&self, method: GrpcMethod, caller: &Extensions, body: Body) -> Result<Option<Bytes>, Refused> {
         let answer = match method {
             GrpcMethod::GetReport => unary::frame(&self.report(&unary::read(body).await?)?),
-            GrpcMethod::ListObjects => unary::frame(&objects::list(&self.latest(), &unary::read(body).await?)?),
+            GrpcMethod::ListObjects => {
+                let request = unary::read(body).await?;
+                unary::frame(&objects::list(&self.latest(), &self.sources.metrics, &request)?)
+            }
             GrpcMethod::ListPlacements => unary::frame(&self.placements(&unary::read(body).await?)),
             GrpcMethod::GetTopology => {
                 let wire::GetTopologyRequest {} = unary::read(body).await?;

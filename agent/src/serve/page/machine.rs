@@ -113,7 +113,7 @@ fn holders(out: &mut String, topology: &Topology) {
 /// Whether a container runs as ordered, and why not.
 fn ordered(holder: &Holder) -> String {
     holder.mispinned.as_ref().map_or_else(
-        || "yes".to_owned(),
+        || if holder.waiting { "waits for its next start" } else { "yes" }.to_owned(),
         |reason| format!("<span class=\"chip bad\">mispinned</span> <bdi>{}</bdi>", Xml(reason)),
     )
 }

@@ -40,7 +40,7 @@ pub(super) fn section(out: &mut String, report: &NodeReport) {
             subsystem.objects.len(),
             subsystem.refusals.len(),
             subsystem.findings.len(),
-            subsystem.totals.drift_found,
+            subsystem.totals.drift_healed,
             subsystem.totals.passes,
             time_or_never(subsystem.last_pass),
             time_or_never(subsystem.last_change),

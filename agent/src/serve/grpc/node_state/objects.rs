@@ -4,7 +4,11 @@ use trimtab_proto::node::v1alpha1 as wire;
 
 use super::page::{self, PageSize};
 use super::{Refused, report};
+use crate::metrics::Metrics;
 use crate::reconcile::report::{NodeReport, ObjectReport, SubsystemReport};
+
+/// The subsystem whose rules count.
+const MASQUERADE: &str = "masquerade";
 
 const PAGE: PageSize = PageSize { usual: 500, largest: 5_000 };
 
@@ -27,6 +31,7 @@ pub(super) fn subsystem<'a>(report: &'a NodeReport, name: &str) -> Result<&'a Su
 /// [`Refused::Argument`] for an unknown subsystem or token.
 pub(super) fn list(
     node: &NodeReport,
+    metrics: &Metrics,
     request: &wire::ListObjectsRequest,
 ) -> Result<wire::ListObjectsResponse, Refused> {
     let subsystem = subsystem(node, &request.subsystem)?;
@@ -43,6 +48,22 @@ pub(super) fn list(
         objects,
         observed: subsystem.last_pass.map(Into::into),
         total: u32::try_from(matching.len()).unwrap_or(u32::MAX),
+        counters: counters(subsystem, metrics),
         next_page_token: if next < matching.len() { next.to_string() } else { String::new() },
     })
+}
+
+/// What a subsystem counts.
+fn counters(subsystem: &SubsystemReport, metrics: &Metrics) -> Vec<wire::Counter> {
+    let totals = &subsystem.totals;
+    let own = [
+        ("passes", totals.passes),
+        ("steps-done", totals.steps_done),
+        ("steps-failed", totals.steps_failed),
+        ("drift-found", totals.drift_found),
+        ("drift-healed", totals.drift_healed),
+    ];
+    let own = own.map(|(name, value)| (name.to_owned(), value)).into_iter();
+    let rules = if subsystem.name == MASQUERADE { metrics.rule_counts() } else { Vec::new() };
+    own.chain(rules).map(|(name, value)| wire::Counter { name, value }).collect()
 }

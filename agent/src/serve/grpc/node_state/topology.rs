@@ -11,6 +11,7 @@ pub(super) fn to_wire(topology: &Topology) -> wire::Topology {
         pod: holder.pod.clone(),
         container: holder.container.clone(),
         mispinned: holder.mispinned.clone(),
+        waiting: holder.waiting,
     };
     wire::Topology {
         node: topology.node.clone(),
