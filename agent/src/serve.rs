@@ -48,6 +48,8 @@ pub struct ServeConfig {
     pub peers: AllowedPeers,
     /// Calls per client process; `None`: no limit.
     pub rate_limit: Option<RateLimit>,
+    /// Calls in progress at once on all connections, watches included; each costs a few KiB.
+    pub calls: usize,
     /// Whether clients may ask which services there are.
     pub reflection: Reflection,
     /// Bounds of the watches.
@@ -66,6 +68,7 @@ impl ServeConfig {
             tls: None,
             peers: AllowedPeers::default(),
             rate_limit: Some(RateLimit::default()),
+            calls: 4096,
             reflection: Reflection::default(),
             watch: WatchLimits::default(),
             http: None,
@@ -192,7 +195,7 @@ pub async fn run(config: ServeConfig, state: ServeState, stop: CancellationToken
         metrics: Arc::clone(&state.metrics),
     };
     let routes = grpc::routes(&sources, config.reflection)?;
-    let guard = Guard::new(routes, PeerLimiter::new(config.rate_limit), state.metrics.grpc().clone());
+    let guard = Guard::new(routes, PeerLimiter::new(config.rate_limit), config.calls, state.metrics.grpc().clone());
     let socket = socket::bind(&config.socket).await?;
     let address = http.as_ref().map(|server| server.address);
 

@@ -22,9 +22,6 @@ use super::{Refused, status, unknown};
 use crate::metrics::{Call, GrpcMethod, GrpcMetrics};
 use crate::serve::peer::{Access, Peer};
 
-/// Calls in progress at once on all connections, watches included; each costs a few KiB.
-const MAX_CALLS: usize = 4096;
-
 /// Longest time to the first byte of an answer; a client's own deadline counts if it is shorter.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -39,8 +36,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(routes: Routes, limiter: PeerLimiter, metrics: GrpcMetrics) -> Self {
-        Self { routes, limiter: Arc::new(limiter), places: Arc::new(Semaphore::new(MAX_CALLS)), metrics }
+    /// `calls`: how many may be in progress at once.
+    pub(crate) fn new(routes: Routes, limiter: PeerLimiter, calls: usize, metrics: GrpcMetrics) -> Self {
+        Self { routes, limiter: Arc::new(limiter), places: Arc::new(Semaphore::new(calls)), metrics }
     }
 
     /// # Errors
