@@ -99,7 +99,7 @@ async fn the_page_is_whole_without_scripts() {
         "1 socket, 1 NUMA node, 4 cores, 8 CPUs: 6 exclusive to 2 containers, 2 reserved; 7 GiB of 14 GiB memory held",
         "<title>CPU 5: held by data/db/main (core 1, L3 0, NUMA node 0, socket 0)</title>",
         "<td>data</bdi></td>",
-        "<td>1,5</td><td>0</td>",
+        "<td class=\"cpus\">1,5</td><td>0</td>",
         "cannot write net.core.somaxconn",
         "net.core.somaxconn: unknown field",
         "net.core.somaxconn asks for too much",

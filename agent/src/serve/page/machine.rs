@@ -84,7 +84,7 @@ fn holders(out: &mut String, topology: &Topology) {
             let _ = writeln!(
                 out,
                 "<tr data-h=\"{index}\"><td class=\"mark\">{}<span class=\"unseen\">{}</span></td><td><bdi>{}</bdi></td>\
-                 <td><bdi>{}</bdi></td><th scope=\"row\"><bdi>{}</bdi></th><td>{}</td><td>{nodes}</td><td>{}</td></tr>",
+                 <td><bdi>{}</bdi></td><th scope=\"row\"><bdi>{}</bdi></th><td class=\"cpus\">{}</td><td>{nodes}</td><td>{}</td></tr>",
                 swatch(&class, &(key(index) + mark)),
                 key(index),
                 Xml(&holder.namespace),
