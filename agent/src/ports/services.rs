@@ -16,8 +16,8 @@ pub trait Services: Send + Sync + 'static {
     /// Queues the stop of the unit; one that does not run stays as it is.
     fn stop<'a>(&'a self, unit: &'a str) -> Answer<'a, ()>;
 
-    /// Lets systemd start the unit by itself after this time, whether the agent lives or not; a time that was set before is
-    /// replaced.
+    /// Lets systemd start the unit by itself after this time, whether the agent lives or not; a time that was set before and
+    /// has not come stays.
     fn start_later<'a>(&'a self, unit: &'a str, after: Duration) -> Answer<'a, ()>;
 
     /// Takes [`Self::start_later`] back; without one this is fine.

@@ -67,17 +67,21 @@ impl Systemd {
         read(value).ok_or_else(|| odd(name, unit, "it has another type"))
     }
 
-    /// A timer of our own beside the unit; what is transient is gone once it has struck or was stopped.
+    /// A timer of the unit's name, which starts it without being told which: `Unit` cannot be set over D-Bus. One that runs
+    /// stays, as a transient unit cannot be made anew until systemd has forgotten it.
     async fn start_timer(&self, unit: &str, after: Duration) -> Result<(), UnitError> {
-        self.stop_timer(unit).await?;
+        let timer = timer_of(unit);
+        if self.unit_state(&timer).await?.activity == Activity::Active {
+            return Ok(());
+        }
         let microseconds = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
         let properties = vec![
             ("Description", Variant::new(format!("Trimtab starts {unit} should it not come to it itself"))),
-            ("Unit", Variant::new(unit)),
-            ("OnActiveSec", Variant::new(microseconds)),
+            ("TimersMonotonic", Variant::new(vec![("OnActiveSec", microseconds)])),
+            // Gone once it has struck.
+            ("RemainAfterElapse", Variant::new(false)),
         ];
         let others: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
-        let timer = timer_of(unit);
         let body = (timer.as_str(), MODE, properties, others);
         self.call(Call::manager("StartTransientUnit", &timer), &body).await.map(drop)
     }
@@ -112,9 +116,9 @@ impl Services for Systemd {
     }
 }
 
-/// `kubelet.service` → `trimtab-start-kubelet.timer`.
+/// `kubelet.service` → `kubelet.timer`.
 fn timer_of(unit: &str) -> String {
-    format!("trimtab-start-{}.timer", unit.strip_suffix(".service").unwrap_or(unit))
+    format!("{}.timer", unit.strip_suffix(".service").unwrap_or(unit))
 }
 
 fn odd(method: &'static str, unit: &str, detail: &str) -> UnitError {

@@ -198,9 +198,10 @@ async fn start_or_stop(
     match header.member().unwrap().as_str() {
         "Get" => {
             let (_, name): (&str, &str) = body.deserialize().unwrap();
+            let of_timer = header.path().unwrap().as_str().ends_with("timer");
             let value = match name {
                 "Version" => Variant::new("257"),
-                "LoadState" => Variant::new(unit.load),
+                "LoadState" => Variant::new(if of_timer { "not-found" } else { unit.load }),
                 "ActiveState" => Variant::new(unit.active),
                 "ActiveEnterTimestamp" => Variant::new(unit.since_us),
                 other => panic!("nobody should ask for {other}"),
@@ -208,7 +209,9 @@ async fn start_or_stop(
             connection.reply(&header, &value).await.unwrap();
         }
         "LoadUnit" => {
-            let path = zbus::ObjectPath::try_from("/org/freedesktop/systemd1/unit/a").unwrap();
+            let name: &str = body.deserialize().unwrap();
+            let last = if name.ends_with(".timer") { "timer" } else { "a" };
+            let path = zbus::ObjectPath::try_from(format!("/org/freedesktop/systemd1/unit/{last}")).unwrap();
             connection.reply(&header, &path).await.unwrap();
         }
         method @ ("StartUnit" | "StopUnit") => {
@@ -226,8 +229,11 @@ async fn start_or_stop(
             let (name, mode, properties, _): (String, String, Properties<'_>, Vec<(String, Properties<'_>)>) =
                 body.deserialize().unwrap();
             let of = |wanted: &str| properties.iter().find(|(name, _)| name == wanted).unwrap().1.clone();
-            let (Variant::Str(starts), Variant::U64(after)) = (of("Unit"), of("OnActiveSec")) else { panic!() };
-            told.send(format!("StartTransientUnit {name} {mode} {starts} {after}")).unwrap();
+            let Variant::Array(timers) = of("TimersMonotonic") else { panic!() };
+            assert_eq!(timers.signature().to_string(), "a(st)");
+            assert_eq!(of("RemainAfterElapse"), Variant::new(false));
+            let (base, after): (String, u64) = timers.iter().next().unwrap().try_clone().unwrap().try_into().unwrap();
+            told.send(format!("StartTransientUnit {name} {mode} {base} {after}")).unwrap();
             connection.reply(&header, &job()).await.unwrap();
         }
         member => panic!("nobody should call {member}"),
@@ -246,12 +252,11 @@ async fn units_are_started_and_stopped_and_the_start_is_left_to_a_timer() {
         systemd.forget_start("kubelet.service").await.unwrap();
     };
     timeout(LIMIT, work).await.unwrap();
-    let timer = "trimtab-start-kubelet.timer";
+    let timer = "kubelet.timer";
     for expected in [
         "StopUnit kubelet.service replace".to_owned(),
         "StartUnit kubelet.service replace".to_owned(),
-        format!("StopUnit {timer} replace"),
-        format!("StartTransientUnit {timer} replace kubelet.service 90000000"),
+        format!("StartTransientUnit {timer} replace OnActiveSec 90000000"),
         format!("StopUnit {timer} replace"),
     ] {
         assert_eq!(calls.recv().await.unwrap(), expected);
