@@ -63,10 +63,9 @@ pub async fn leftovers(api: &ApiServer, node: &str) -> Result<Vec<Leftover>, Api
         found.extend(startup_taint::removal(&node).map(Leftover::Taint));
     }
     for collection in [NODE_STATES, TOPOLOGIES] {
-        let object = api.read(&collection.object(node), Form::Metadata).await?.unwrap_or_default();
-        let mut managers = managers(&object).peekable();
-        // One that another exporter writes, too, is not ours to delete.
-        if managers.peek().is_some() && managers.all(|manager| manager == FIELD_MANAGER) {
+        let Some(object) = api.read(&collection.object(node), Form::Metadata).await? else { continue };
+        // A state is ours, whoever has written a note on it; a topology that another exporter writes, too, is not.
+        if collection == NODE_STATES || managers(&object).all(|manager| manager == FIELD_MANAGER) {
             found.push(Leftover::Object(collection));
         }
     }

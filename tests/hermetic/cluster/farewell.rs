@@ -56,6 +56,7 @@ async fn nothing_of_ours_is_left_and_nothing_of_others_is_touched() {
         ]
     );
     assert!(server.calls().iter().all(|call| call.verb == "get"), "looking changes nothing");
+    server.edit(STATE, |state| state["metadata"]["annotations"] = json!({"note": "of a person"}));
     let (removed, error) = take_leave(&api, "n1").await;
     assert_eq!((removed.len(), error), (5, None));
     let after = server.object(NODE).unwrap();
