@@ -21,6 +21,7 @@ mod lease;
 pub mod migration;
 mod pauses;
 pub mod profiles;
+mod rests;
 mod startup_taint;
 pub mod state;
 mod topology;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use trimtab_domain::cluster::selection::Choice;
@@ -46,6 +48,7 @@ use self::follow::{Following, Seen, follow};
 use self::held::HeldPods;
 use self::migration::{Migration, MigrationPorts, progress};
 use self::profiles::ProfileObject;
+use self::rests::Rests;
 use self::startup_taint::StartupTaint;
 use self::state::StateObject;
 use self::topology::Topology;
@@ -103,6 +106,7 @@ impl Default for Pace {
 }
 
 /// The node, as far as the API server is told of it.
+#[derive(Clone)]
 pub struct NodeSide {
     /// What was found and done.
     pub reports: watch::Receiver<Arc<NodeReport>>,
@@ -169,8 +173,33 @@ impl Cluster {
         }
     }
 
-    /// Follows profiles and the own Node, and tells of this one, until cancelled.
+    /// Follows profiles and the own Node, and tells of this one, until cancelled. A fault in the agent that ends one of its
+    /// tasks begins all of them anew: what was known stays known.
     pub async fn run(self, api: ApiServer, side: NodeSide, cancel: CancellationToken) {
+        let mut rests = Rests::default();
+        loop {
+            let begun = Instant::now();
+            let mut tasks = self.begin(&api, side.clone());
+            let ended = tokio::select! {
+                () = cancel.cancelled() => return,
+                ended = tasks.join_next() => ended,
+            };
+            // Their ends are in order only when the node has nothing more to tell.
+            if side.reports.has_changed().is_err() {
+                return;
+            }
+            tasks.shutdown().await;
+            api.stats().record_restart();
+            let rest = rests.after(begun.elapsed());
+            error!(?ended, ?rest, "a fault in the agent: the API server is spoken with anew after a rest");
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    fn begin(&self, api: &ApiServer, side: NodeSide) -> JoinSet<()> {
         let views = self.views();
         let mut tasks = JoinSet::new();
         let own = Following {
@@ -180,22 +209,16 @@ impl Cluster {
             form: Form::Metadata,
             pace: self.pace,
         };
-        tasks.spawn(follow(api.clone(), own, OwnNode::shape, self.seen_node));
+        tasks.spawn(follow(api.clone(), own, OwnNode::shape, self.seen_node.clone()));
         let all =
             Following { collection: NODE_PROFILES, namespace: None, only: None, form: Form::Whole, pace: self.pace };
-        tasks.spawn(follow(api.clone(), all, ProfileObject::shape, self.seen_profiles));
-        tasks.spawn(profiles::choose(self.node.clone(), views.clone(), self.choice, self.offer));
+        tasks.spawn(follow(api.clone(), all, ProfileObject::shape, self.seen_profiles.clone()));
+        tasks.spawn(profiles::choose(self.node.clone(), views.clone(), self.choice.clone(), self.offer.clone()));
         tasks.spawn(Counting { api: api.clone(), node: self.node.clone(), profiles: views.profiles.clone() }.keep());
         let (spec, files) = (side.spec.clone(), Arc::clone(&side.config_maps));
         tasks.spawn(ConfigMaps { api: api.clone(), pace: self.pace, spec, files }.keep());
-        tell(&mut tasks, &api, &self.node, &views, side);
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            // None of them ends by itself; the node is held without them.
-            Some(ended) = tasks.join_next() => {
-                error!(?ended, "the API server is not spoken with any more until the agent is restarted");
-            }
-        }
+        tell(&mut tasks, api, &self.node, &views, side);
+        tasks
     }
 }
 

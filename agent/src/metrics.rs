@@ -1,5 +1,6 @@
 //! Every instrument and the one registry; fed from reports, placements and the calls that were answered.
 
+mod api_server;
 mod conntrack;
 mod exemplars;
 mod grpc;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use trimtab_domain::masquerade::{Counted, Family};
 use trimtab_domain::migration::Progress;
 
+use self::api_server::ApiServerCollector;
 use self::conntrack::{ConntrackCollector, ConntrackSeen};
 pub use self::grpc::{Call, ConnectionEnd, GrpcMethod, GrpcMetrics};
 pub use self::kubelet::KubeletMetrics;
@@ -41,6 +43,7 @@ use self::subsystem::SubsystemMetrics;
 pub use self::tls::{Handshake, Renewal, TlsMetrics};
 use self::traffic::{TrafficCollector, TrafficShown};
 use crate::ports::admission_stats::AdmissionStats;
+use crate::ports::api_stats::ApiStats;
 use crate::ports::nri_stats::NriStats;
 use crate::ports::traffic::Traffic;
 use crate::reconcile::node_view::NodeView;
@@ -70,6 +73,7 @@ pub struct Metrics {
     kubelet: KubeletMetrics,
     tls: TlsMetrics,
     nri: Arc<NriStats>,
+    api_server: Arc<ApiStats>,
     exemplars: bool,
     numa_memory: Arc<NumaMemory>,
     kubelet_names: Option<Arc<KubeletNamed>>,
@@ -99,6 +103,8 @@ impl Metrics {
         let ours = registry.sub_registry_with_prefix(PREFIX);
         let nri = Arc::new(NriStats::keeping_exemplars(options.exemplars));
         ours.register_collector(Box::new(NriCollector(Arc::clone(&nri))));
+        let api_server = Arc::<ApiStats>::default();
+        ours.register_collector(Box::new(ApiServerCollector(Arc::clone(&api_server))));
         let numa_memory = Arc::<NumaMemory>::default();
         ours.register_collector(Box::new(NumaMemoryCollector(Arc::clone(&numa_memory))));
         let conntrack = Arc::<ConntrackSeen>::default();
@@ -143,6 +149,7 @@ impl Metrics {
             kubelet,
             tls,
             nri,
+            api_server,
             exemplars: options.exemplars,
             numa_memory,
             kubelet_names,
@@ -195,6 +202,12 @@ impl Metrics {
     #[must_use]
     pub fn nri(&self) -> Arc<NriStats> {
         Arc::clone(&self.nri)
+    }
+
+    /// The counts of the conversation with the API server.
+    #[must_use]
+    pub fn api_server(&self) -> Arc<ApiStats> {
+        Arc::clone(&self.api_server)
     }
 
     /// Shows what the masquerade rules of this node count.

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod admission_stats;
+pub mod api_stats;
 pub mod cgroups;
 pub mod config_maps;
 pub mod connections;

@@ -10,9 +10,9 @@ use crate::config::{ColorChoice, LogFormat};
 /// Starts logging. `filter` is a level (`info`) or a list of `target=level`; a filter that cannot be read counts as
 /// `info` and is named in the first line.
 pub fn start(filter: &str, format: LogFormat, color: ColorChoice) {
-    let (parsed, wrong) = match EnvFilter::try_new(filter) {
+    let (parsed, wrong) = match EnvFilter::try_new(with_quiet_library(filter)) {
         Ok(parsed) => (parsed, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (EnvFilter::new(with_quiet_library("info")), Some(error)),
     };
     let colored = match color {
         ColorChoice::Always => true,
@@ -29,5 +29,32 @@ pub fn start(filter: &str, format: LogFormat, color: ColorChoice) {
     }
     if let Some(error) = wrong {
         tracing::warn!(filter, %error, "the log filter cannot be read; `info` is used");
+    }
+}
+
+/// The client's library says of each failed request that it has failed, as an error; the agent says it once, with what it
+/// means. Who names the library in the filter hears it.
+fn with_quiet_library(filter: &str) -> String {
+    const LIBRARY: &str = "kube_client";
+    if filter.contains(LIBRARY) { filter.to_owned() } else { format!("{LIBRARY}=off,{filter}") }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_clients_library_is_silent_unless_it_is_named() {
+        let rows = [
+            ("info", "kube_client=off,info"),
+            ("trimtab=debug,warn", "kube_client=off,trimtab=debug,warn"),
+            ("kube_client=debug,info", "kube_client=debug,info"),
+            ("", "kube_client=off,"),
+        ];
+        for (filter, expected) in rows {
+            assert_eq!(with_quiet_library(filter), expected);
+            EnvFilter::try_new(expected).unwrap();
+        }
     }
 }

@@ -6,12 +6,16 @@ mod count;
 mod crd;
 mod disruption;
 mod farewell;
+mod faults;
 mod held;
 mod migration;
+mod names;
 mod profiles;
+mod restart;
 mod rights;
 mod startup_taint;
 mod telling;
+mod tokens;
 mod topology;
 mod trouble;
 
@@ -147,10 +151,14 @@ impl Scene {
     }
 
     fn named(server: &Double, node: &str, engine: Engine) -> Self {
+        Self::over(ApiServer::new(server.client()), node, engine)
+    }
+
+    fn over(api: ApiServer, node: &str, engine: Engine) -> Self {
         let (cluster, offers) = Cluster::new(node.to_owned(), Pace::default());
         let views = cluster.views();
         let cancel = CancellationToken::new();
-        tokio::spawn(cluster.run(ApiServer::new(server.client()), engine.side(), cancel.clone()));
+        tokio::spawn(cluster.run(api, engine.side(), cancel.clone()));
         Self { engine, offers, views, _end: cancel.drop_guard() }
     }
 

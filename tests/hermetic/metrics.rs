@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use trimtab::metrics::{Metrics, MetricsOptions};
 use trimtab::ports::admission_stats::AdmissionStats;
+use trimtab::ports::api_stats::ApiVerb;
 use trimtab::ports::nri_stats::{AnswerExemplar, NriMethod, NriResult, RegistrationWait};
 use trimtab::reconcile::node_view::{Lateness, NodeView, PinnerKind};
 use trimtab::reconcile::report::{Fight, NodeReport, State, SubsystemReport};
@@ -24,6 +25,8 @@ fn with_everything(view: NodeView) -> Metrics {
     let kubelet = Some(Arc::<AdmissionStats>::default());
     let metrics = Metrics::with("1.2.3", &SUBSYSTEMS, MetricsOptions { kubelet, exemplars: true });
     metrics.record_view(&Arc::new(view));
+    let request = (ApiVerb::Get, "nodes", Some(200));
+    metrics.api_server().record_request(request, Duration::ZERO, SystemTime::UNIX_EPOCH);
     metrics
 }
 
@@ -429,4 +432,30 @@ fn the_conversation_with_the_runtime_is_counted() {
     }
     let sum = value(&metrics, "trimtab_nri_handling_seconds_sum{method=\"CreateContainer\"}");
     assert!((sum - 0.70044).abs() < 1e-9, "{sum}");
+}
+
+#[test]
+fn the_conversation_with_the_api_server_is_counted() {
+    let metrics = metrics();
+    assert!(!metrics.to_text().unwrap().contains("api_server_last_success"), "absent before the first");
+    let stats = metrics.api_server();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+    stats.record_request((ApiVerb::Apply, "nodes/status", Some(200)), Duration::from_millis(7), now);
+    stats.record_request((ApiVerb::Watch, "nodeprofiles", None), Duration::from_secs(15), now);
+    stats.record_wait(Duration::from_millis(1500));
+    stats.record_restart();
+    let rows = [
+        ("trimtab_api_server_requests_total{verb=\"apply\",resource=\"nodes/status\",code=\"200\"}", 1.0),
+        ("trimtab_api_server_requests_total{verb=\"watch\",resource=\"nodeprofiles\",code=\"none\"}", 1.0),
+        ("trimtab_api_server_answering_seconds_bucket{le=\"0.005\",verb=\"apply\"}", 0.0),
+        ("trimtab_api_server_answering_seconds_bucket{le=\"0.01\",verb=\"apply\"}", 1.0),
+        ("trimtab_api_server_answering_seconds_count{verb=\"watch\"}", 1.0),
+        ("trimtab_api_server_answering_seconds_count{verb=\"delete\"}", 0.0),
+        ("trimtab_api_server_last_success_timestamp_seconds", 1000.0),
+        ("trimtab_api_server_waiting_seconds_total", 1.5),
+        ("trimtab_api_server_restarts_total", 1.0),
+    ];
+    for (series, expected) in rows {
+        assert_eq!(value(&metrics, series), expected, "{series}");
+    }
 }

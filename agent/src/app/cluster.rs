@@ -2,6 +2,7 @@
 //! where there is no API server to speak with.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::adapters::profile_object::Offer;
 use crate::cluster::migration::{MigrationPorts, OwnPod};
 use crate::cluster::{Cluster, NodeSide, Pace};
 use crate::config::{ApiArgs, ApiServerAt, KubeArgs, ProfileSource, RunArgs};
+use crate::ports::api_stats::ApiStats;
 
 /// Pause before files that cannot be used (not written yet, half written) are looked at again.
 const CONNECT_AGAIN: Duration = Duration::from_secs(30);
@@ -28,7 +30,7 @@ impl ClusterThread {
     /// Starts it if there is an API server; what comes back is what that has for this node.
     pub(super) fn start(
         args: &RunArgs,
-        mut side: NodeSide,
+        (mut side, stats): (NodeSide, Arc<ApiStats>),
         cancel: &CancellationToken,
     ) -> anyhow::Result<Option<watch::Receiver<Offer>>> {
         let Some(access) = access(&args.kube.api)? else {
@@ -46,7 +48,7 @@ impl ClusterThread {
             runtime.block_on(async {
                 tokio::select! {
                     () = cancel.cancelled() => {}
-                    () = speak(cluster, &access, side, cancel.clone()) => {}
+                    () = speak(cluster, &access, (side, stats), cancel.clone()) => {}
                 }
             });
             // A request that hangs must not keep the process.
@@ -57,10 +59,10 @@ impl ClusterThread {
     }
 }
 
-async fn speak(cluster: Cluster, access: &Access, side: NodeSide, cancel: CancellationToken) {
+async fn speak(cluster: Cluster, access: &Access, (side, stats): (NodeSide, Arc<ApiStats>), cancel: CancellationToken) {
     let api = loop {
         match connect(access).await {
-            Ok(api) => break api,
+            Ok(api) => break api.counting(stats),
             Err(error) => {
                 let error = anyhow::Error::from(error);
                 warn!(error = format!("{error:#}"), "the API server cannot be addressed; the node is held without it");

@@ -96,7 +96,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let cancel = CancellationToken::new();
     let migration = (node.migration, metrics.migration());
     let side = node_side(args, &shared, Arc::clone(&node.desk), spec.subscribe(), migration);
-    let offers = ClusterThread::start(args, side, &cancel)?;
+    let offers = ClusterThread::start(args, (side, metrics.api_server()), &cancel)?;
     let nri = nri_thread(args, (node.desk, node.answered_runtime), metrics.nri(), spec.subscribe())?;
     let nri = nri.map(|thread| thread.start(cancel.clone())).transpose()?;
     // The node is not touched before socket and port are had: an agent that cannot start leaves no trace.

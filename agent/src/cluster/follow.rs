@@ -20,7 +20,8 @@ use crate::reconcile::backoff::spread;
 const PAGE: u32 = 50;
 /// Pages of one list; more is a server that leads in circles.
 const MAX_PAGES: u32 = 200;
-/// A watch that has lived so long has been a success.
+/// A watch that has lived so long has been a success; one that has told something and then broke has not, or a server that
+/// forgets its history all the time would be listed all the time.
 const LIVED: Duration = Duration::from_secs(60);
 /// The client's own end of a watch comes so long after the server's.
 const GRACE: Duration = Duration::from_secs(60);
@@ -151,7 +152,7 @@ async fn watch_on<T: PartialEq>(
 ) -> ApiError {
     loop {
         let begun = Instant::now();
-        let ended = watch_once(api, what, (shape, out), pauses, &mut from).await;
+        let ended = watch_once(api, what, (shape, out), &mut from).await;
         if begun.elapsed() >= LIVED {
             pauses.succeeded();
         }
@@ -179,7 +180,6 @@ async fn watch_once<T: PartialEq>(
     api: &ApiServer,
     what: &Following,
     (shape, out): (Shape<T>, &watch::Sender<Seen<T>>),
-    pauses: &mut Pauses,
     from: &mut String,
 ) -> Result<(), ApiError> {
     let length = what.pace.watch + spread(what.pace.watch);
@@ -198,7 +198,6 @@ async fn watch_once<T: PartialEq>(
             Err(_late) => return Ok(()),
         };
         let Some(event) = event else { return Ok(()) };
-        pauses.succeeded();
         match event {
             WatchEvent::Bookmark(version) => *from = version,
             WatchEvent::Is(object) => {

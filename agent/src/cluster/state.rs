@@ -104,13 +104,13 @@ pub fn content(health: &NodeHealth, choice: &Choice, generation: i64) -> Value {
     let near = choice.verdicts.iter().filter(|verdict| verdict.outcome != Outcome::NotSelected);
     let verdicts: Vec<Value> = near
         .take(LISTED)
-        .map(|v| json!({"profile": v.profile, "outcome": v.outcome.as_str(), "why": short(&v.why)}))
+        .map(|v| json!({"profile": short(&v.profile), "outcome": v.outcome.as_str(), "why": short(&v.why)}))
         .collect();
     json!({
         "profile": {
-            "name": health.profile,
-            "selected": choice.winner.as_deref().unwrap_or_default(),
-            "source": health.source,
+            "name": short(&health.profile),
+            "selected": choice.winner.as_deref().map(short).unwrap_or_default(),
+            "source": short(&health.source),
             "generation": generation,
             "why": short(&choice.why),
             "errors": health.profile_errors.iter().take(LISTED).map(|error| short(error)).collect::<Vec<_>>(),

@@ -38,6 +38,9 @@ use self::store::Store;
 /// Says whether a call is permitted, as a role would.
 type Permission = Arc<dyn Fn(&Call) -> bool + Send + Sync>;
 
+/// Says whether a bearer token is good.
+type TokenJudge = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// The server; clones are the same one.
 #[derive(Clone)]
 pub(crate) struct ApiServer {
@@ -57,7 +60,7 @@ struct State {
     store: Store,
     faults: Vec<Fault>,
     log: Vec<Call>,
-    tokens: Option<BTreeSet<String>>,
+    tokens: Option<TokenJudge>,
     permission: Option<Permission>,
     watches: watch::Watches,
 }
@@ -180,9 +183,15 @@ impl ApiServer {
         self.state().store.add_kind(group, version, plural, kind);
     }
 
+    /// Bearer tokens are judged so from now on.
+    pub(crate) fn judge_tokens(&self, good: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        self.state().tokens = Some(Box::new(good));
+    }
+
     /// Only these bearer tokens are let in from now on.
     pub(crate) fn accept_tokens(&self, tokens: &[&str]) {
-        self.state().tokens = Some(tokens.iter().map(|token| (*token).to_owned()).collect());
+        let good: BTreeSet<String> = tokens.iter().map(|token| (*token).to_owned()).collect();
+        self.judge_tokens(move |token| good.contains(token));
     }
 
     /// Only calls that this permits are answered, all others with 403.

@@ -98,7 +98,7 @@ pub fn conditions(health: &NodeHealth) -> Vec<Condition> {
             ConditionType::TrimtabReady => readiness(health),
             _ => of_parts(&health.parts.iter().filter(|part| kind.parts().contains(&part.name)).collect::<Vec<_>>()),
         };
-        Condition { kind, status, reason, message: shorten(message) }
+        Condition { kind, status, reason, message: shorten(&message) }
     };
     ConditionType::ALL.into_iter().map(condition).collect()
 }
@@ -159,7 +159,9 @@ fn of_parts(parts: &[&PartHealth]) -> (Truth, &'static str, String) {
     }
 }
 
-fn shorten(message: String) -> String {
+fn shorten(message: &str) -> String {
+    // It may hold what others have written, and `kubectl` prints it on a terminal.
+    let message = message.replace(char::is_control, " ");
     if message.chars().count() <= MAX_MESSAGE {
         return message;
     }

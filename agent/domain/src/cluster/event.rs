@@ -118,7 +118,7 @@ impl EventDesk {
         self.made += 1;
         let number = self.made;
         self.known.insert(key, Known { number, count: 1, last: now, written: now });
-        happening.note = shorten(happening.note);
+        happening.note = shorten(&happening.note);
         Some(Post::Create { number, happening })
     }
 
@@ -144,7 +144,9 @@ impl EventDesk {
     }
 }
 
-fn shorten(note: String) -> String {
+fn shorten(note: &str) -> String {
+    // It may hold what others have written, and `kubectl` prints it on a terminal.
+    let note = note.replace(char::is_control, " ");
     if note.len() <= MAX_NOTE {
         return note;
     }

@@ -110,8 +110,7 @@ pub async fn connect(access: &Access) -> Result<ApiServer, ConnectError> {
     config.default_retry = false;
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).map_err(|error| ConnectError::Client { server, source: Box::new(error) })?;
-    let namespace = client.default_namespace().to_owned();
-    Ok(ApiServer { client, token, namespace })
+    Ok(ApiServer { token, ..ApiServer::new(client) })
 }
 
 async fn of_kubeconfig(path: &Path) -> Result<Config, ConnectError> {

@@ -45,6 +45,8 @@ pub(super) async fn answer(server: ApiServer, request: Request<Body>) -> Respons
         Some(Harm::Slow(by)) => tokio::time::sleep(by).await,
         Some(Harm::Status(code)) => return refuse(&Refused::new(code, "InternalError", "broken by the test")),
         Some(Harm::Throttle(seconds)) => return throttle(seconds),
+        // Without a socket this is polled by whoever asks.
+        Some(Harm::Panic) => panic!("a fault of the agent, as the test has ordered"),
         Some(Harm::Garbage) => return Response::new(Body::from("<html>upstream unavailable</html>")),
     }
     decide(&server, &call, &place).unwrap_or_else(|refused| refuse(&refused))
@@ -53,7 +55,7 @@ pub(super) async fn answer(server: ApiServer, request: Request<Body>) -> Respons
 fn decide(server: &ApiServer, call: &Call, place: &Place) -> Result<Response<Body>, Refused> {
     {
         let state = server.state();
-        if state.tokens.as_ref().is_some_and(|tokens| !tokens.contains(&call.token)) {
+        if state.tokens.as_ref().is_some_and(|good| !good(&call.token)) {
             return Err(Refused::new(401, "Unauthorized", "Unauthorized"));
         }
         if state.permission.as_ref().is_some_and(|permission| !permission(call)) {

@@ -19,6 +19,8 @@ pub(crate) enum Harm {
     Throttle(u64),
     /// 200 with something that is no JSON.
     Garbage,
+    /// The task that asks dies of a fault of its own; only without a socket.
+    Panic,
 }
 
 /// Something broken.
@@ -57,6 +59,10 @@ impl Fault {
 
     pub(crate) fn garbage() -> Self {
         Self::of(Harm::Garbage)
+    }
+
+    pub(crate) fn panic() -> Self {
+        Self::of(Harm::Panic)
     }
 
     /// Only for this verb.
