@@ -8,7 +8,7 @@ CARGO ?= cargo
 LAB_MACHINES ?= two four memory-only
 LAB_PODS ?= 200
 
-.PHONY: help demo test check bench plan fmt clippy doc deny manifests build sbom tools fuzz lab
+.PHONY: help demo test check bench plan fmt clippy doc deny manifests build sbom tools fuzz lab conformance
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ sbom: ## List what the program is made of, as CycloneDX: target/trimtab.cdx.json
 lab: build ## Boot machines with several NUMA nodes and a real container runtime, and disturb the agent there
 	@deploy/dev/install-tools.sh lab
 	$(CARGO) test --locked -p trimtab --test lab -- boot --agent "$(CURDIR)/target/release/trimtab" --churn $(LAB_PODS) $(LAB_MACHINES)
+
+conformance: ## Run the agent at a real API server: make conformance KUBE_APISERVER=… ETCD=… (skipped without them)
+	@[ -n "$(KUBE_APISERVER)" ] && [ -n "$(ETCD)" ] || { echo "skipped: give KUBE_APISERVER and ETCD, paths of the two programs"; exit 0; }; \
+	$(CARGO) build --locked --bin trimtab && tests/conformance/run.sh "$(KUBE_APISERVER)" "$(ETCD)" target/debug/trimtab
 
 fuzz: ## Fuzz every parser for a minute each (needs a nightly toolchain and cargo-fuzz)
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
