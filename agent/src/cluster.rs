@@ -1,7 +1,7 @@
 //! The agent at home in its cluster: which profile the API server has for this node, and what is told of the node.
 //!
 //! A guest, not a master: the node is held whether the API server answers or not. Everything here runs on a thread of its
-//! own, reads the newest report as `serve` does, and hands the engine one thing only: an [`Offer`]. What is decided is
+//! own, reads the newest report as `serve` does, and hands the engine an [`Offer`] and the orders of a pause. What is decided is
 //! decided in `trimtab_domain::cluster`.
 
 mod clock;
@@ -22,9 +22,12 @@ pub mod migration;
 mod pauses;
 pub mod profiles;
 mod rests;
+pub mod rollout;
+pub mod standstill;
 mod startup_taint;
 pub mod state;
 mod topology;
+mod wellness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,8 +50,10 @@ use self::extended::ExtendedResources;
 use self::follow::{Following, Seen, follow};
 use self::held::HeldPods;
 use self::migration::{Migration, MigrationPorts, progress};
-use self::profiles::ProfileObject;
+use self::profiles::{Chooser, ProfileObject};
 use self::rests::Rests;
+use self::rollout::{Gate, Taken};
+use self::standstill::Standstill;
 use self::startup_taint::StartupTaint;
 use self::state::StateObject;
 use self::topology::Topology;
@@ -56,8 +61,10 @@ use crate::adapters::api_server::{ApiServer, Form, NODE_PROFILES, NODES};
 use crate::adapters::pod_failure::ApiPods;
 use crate::adapters::profile_object::Offer;
 use crate::ports::config_maps::ConfigMapFiles;
+use crate::reconcile::board::Board;
 use crate::reconcile::engine::SpecInForce;
 use crate::reconcile::node_view::NodeView;
+use crate::reconcile::orders::Switchboard;
 use crate::reconcile::report::NodeReport;
 use crate::subsystems::pinning::desk::Desk;
 
@@ -110,6 +117,10 @@ impl Default for Pace {
 pub struct NodeSide {
     /// What was found and done.
     pub reports: watch::Receiver<Arc<NodeReport>>,
+    /// Where findings of this room go.
+    pub board: Arc<Board>,
+    /// Where a pause by an annotation is ordered.
+    pub switchboard: Arc<Switchboard>,
     /// The profile in force.
     pub spec: watch::Receiver<Option<SpecInForce>>,
     /// Who is refused by pinning.
@@ -135,6 +146,8 @@ pub struct Views {
     pub profiles: watch::Receiver<Seen<ProfileObject>>,
     /// What was decided of the profiles.
     pub choice: watch::Receiver<Choice>,
+    /// The object that this node holds.
+    pub taken: watch::Receiver<Option<Taken>>,
 }
 
 /// The room: what it has seen, and what it tells.
@@ -145,6 +158,7 @@ pub struct Cluster {
     seen_profiles: watch::Sender<Seen<ProfileObject>>,
     choice: watch::Sender<Choice>,
     offer: watch::Sender<Offer>,
+    taken: watch::Sender<Option<Taken>>,
 }
 
 impl Cluster {
@@ -159,8 +173,16 @@ impl Cluster {
             seen_profiles: watch::Sender::new(Seen::Unknown),
             choice: watch::Sender::new(Choice::default()),
             offer,
+            taken: watch::Sender::new(None),
         };
         (cluster, offered)
+    }
+
+    /// The same for a node that holds an object already: another one comes to it when its turn has come.
+    #[must_use]
+    pub fn holding(self, taken: Option<Taken>) -> Self {
+        self.taken.send_replace(taken);
+        self
     }
 
     /// What there is to follow.
@@ -170,6 +192,7 @@ impl Cluster {
             node: self.seen_node.subscribe(),
             profiles: self.seen_profiles.subscribe(),
             choice: self.choice.subscribe(),
+            taken: self.taken.subscribe(),
         }
     }
 
@@ -213,10 +236,12 @@ impl Cluster {
         let all =
             Following { collection: NODE_PROFILES, namespace: None, only: None, form: Form::Whole, pace: self.pace };
         tasks.spawn(follow(api.clone(), all, ProfileObject::shape, self.seen_profiles.clone()));
-        tasks.spawn(profiles::choose(self.node.clone(), views.clone(), self.choice.clone(), self.offer.clone()));
         tasks.spawn(Counting { api: api.clone(), node: self.node.clone(), profiles: views.profiles.clone() }.keep());
         let (spec, files) = (side.spec.clone(), Arc::clone(&side.config_maps));
         tasks.spawn(ConfigMaps { api: api.clone(), pace: self.pace, spec, files }.keep());
+        let (node, gate) = (self.node.clone(), Gate::new(self.node.clone(), api.clone()));
+        let (choice, offer, taken) = (self.choice.clone(), self.offer.clone(), self.taken.clone());
+        tasks.spawn(Chooser { node, views: views.clone(), choice, offer, taken, gate }.choose());
         tell(&mut tasks, api, &self.node, &views, side);
         tasks
     }
@@ -227,7 +252,7 @@ const WAITING_EVENTS: usize = 16;
 
 /// Begins everything that tells.
 fn tell(tasks: &mut JoinSet<()>, api: &ApiServer, node: &str, views: &Views, side: NodeSide) {
-    let NodeSide { reports, spec, desk, view, uses_objects, migration, progress, .. } = side;
+    let NodeSide { reports, board, switchboard, spec, desk, view, uses_objects, migration, progress, .. } = side;
     let (api, node, own) = (|| api.clone(), || node.to_owned(), || views.node.clone());
     let (health, healths) = watch::channel(health::health(&reports.borrow()));
     tasks.spawn(health::follow(reports.clone(), health));
@@ -236,9 +261,10 @@ fn tell(tasks: &mut JoinSet<()>, api: &ApiServer, node: &str, views: &Views, sid
     tasks.spawn(conditions.keep());
     let (views, health) = (views.clone(), healths.clone());
     tasks.spawn(StartupTaint { api: api(), node: node(), views: views.clone(), health, uses_objects }.remove());
-    tasks.spawn(StateObject { api: api(), node: node(), views, health: healths, held: Default::default() }.keep());
+    tasks.spawn(StateObject { api: api(), node: node(), views, health: healths }.keep());
     tasks.spawn(ExtendedResources { api: api(), node: node(), own: own(), spec: spec.clone() }.keep());
     tasks.spawn(Topology { api: api(), node: node(), own: own(), spec: spec.clone(), view }.keep());
+    tasks.spawn(Standstill { node: node(), own: own(), reports: reports.clone(), switchboard, board }.keep());
     let (events, others) = mpsc::channel(WAITING_EVENTS);
     tasks.spawn(Events { api: api(), node: node(), own: own(), reports: reports.clone(), others }.tell());
     if let Some(ports) = migration {

@@ -21,6 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family as Series;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -28,12 +29,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use trimtab_domain::masquerade::{Counted, Family};
 use trimtab_domain::migration::Progress;
+use trimtab_domain::plan::Finding;
 
 use self::api_server::ApiServerCollector;
 use self::conntrack::{ConntrackCollector, ConntrackSeen};
 pub use self::grpc::{Call, ConnectionEnd, GrpcMethod, GrpcMetrics};
 pub use self::kubelet::KubeletMetrics;
 use self::kubelet_names::{KubeletNamed, KubeletNamedCollector};
+use self::labels::RolloutLabels;
 use self::migration::MigrationCollector;
 use self::nri::NriCollector;
 use self::numa_memory::{NumaMemory, NumaMemoryCollector};
@@ -42,6 +45,7 @@ use self::process::ProcessCollector;
 use self::subsystem::SubsystemMetrics;
 pub use self::tls::{Handshake, Renewal, TlsMetrics};
 use self::traffic::{TrafficCollector, TrafficShown};
+use crate::adapters::profile_object::Waiting;
 use crate::ports::admission_stats::AdmissionStats;
 use crate::ports::api_stats::ApiStats;
 use crate::ports::nri_stats::NriStats;
@@ -67,6 +71,7 @@ pub struct Metrics {
     ready: Gauge,
     profile_generation: Gauge,
     profile_valid: Gauge,
+    rollout: Series<RolloutLabels, Gauge>,
     subsystems: SubsystemMetrics,
     pinning: PinningMetrics,
     grpc: GrpcMetrics,
@@ -86,6 +91,21 @@ impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
+}
+
+fn register_rollout(registry: &mut Registry) -> Series<RolloutLabels, Gauge> {
+    let rollout = Series::default();
+    registry.register(
+        "rollout_waiting",
+        "1 while a newer profile has not come to this node, because its turn has not come or because it was stopped",
+        Series::clone(&rollout),
+    );
+    rollout
+}
+
+fn register_build(registry: &mut Registry, version: &'static str) {
+    let build = Info::new([("version", version), ("architecture", std::env::consts::ARCH)]);
+    registry.register("build", "Version of the agent; always 1", build);
 }
 
 impl Metrics {
@@ -113,11 +133,7 @@ impl Metrics {
         ours.register_collector(Box::new(TrafficCollector(Arc::clone(&traffic))));
         let migration = watch::Sender::new(Progress::default());
         ours.register_collector(Box::new(MigrationCollector(migration.clone())));
-        ours.register(
-            "build",
-            "Version of the agent; always 1",
-            Info::new([("version", version), ("architecture", std::env::consts::ARCH)]),
-        );
+        register_build(ours, version);
         let gauge = |registry: &mut Registry, name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -128,6 +144,7 @@ impl Metrics {
             gauge(ours, "profile_generation", "Counts the good profiles since the agent started; 0 before the first");
         let profile_valid =
             gauge(ours, "profile_valid", "1 if the newest text of the profile is in force, 0 if it was refused");
+        let rollout = register_rollout(ours);
         let subsystems = SubsystemMetrics::register(ours, subsystems);
         let pinning = PinningMetrics::register(ours);
         let grpc = GrpcMetrics::register(ours);
@@ -138,11 +155,12 @@ impl Metrics {
             registry.register_collector(Box::new(KubeletNamedCollector(Arc::clone(&named))));
             named
         });
-        Self {
+        let metrics = Self {
             registry,
             ready,
             profile_generation,
             profile_valid,
+            rollout,
             subsystems,
             pinning,
             grpc,
@@ -156,6 +174,15 @@ impl Metrics {
             conntrack,
             traffic,
             migration,
+        };
+        metrics.record_rollout(&[]);
+        metrics
+    }
+
+    fn record_rollout(&self, findings: &[Finding]) {
+        for (stopped, why) in [(false, "turn"), (true, "stopped")] {
+            let waits = findings.iter().any(|finding| finding.code == Waiting::code(stopped));
+            self.rollout.get_or_create(&RolloutLabels { why }).set(i64::from(waits));
         }
     }
 
@@ -169,6 +196,7 @@ impl Metrics {
         }
         self.conntrack.record(report.subsystems.iter().find_map(|subsystem| subsystem.measures.conntrack));
         self.subsystems.record_agent_findings(&report.findings);
+        self.record_rollout(&report.findings);
     }
 
     /// Takes over the placements.

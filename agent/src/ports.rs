@@ -15,6 +15,7 @@ pub mod modules;
 pub mod names;
 pub mod nri_stats;
 pub mod pod_failure;
+pub mod reach;
 pub mod runtime;
 pub mod services;
 pub mod shown;

@@ -24,6 +24,7 @@
 mod cgroup;
 pub mod check;
 mod confinement;
+mod confirm;
 pub mod diagnostic;
 mod document;
 mod go_duration;
@@ -39,6 +40,7 @@ mod reach;
 mod reader;
 mod reservations;
 mod resource_managers;
+mod rollout;
 mod scalar;
 pub mod schema;
 mod suggest;

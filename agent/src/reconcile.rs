@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod board;
 mod chronicle;
+pub mod confirm;
 mod drift;
 pub mod engine;
 pub mod fight;
@@ -80,6 +81,12 @@ pub trait Subsystem: Send + Sync + 'static {
     /// Longest time to the next pass when nothing happens; `None`: the agent's own resync.
     fn resync(_desired: &Self::Desired, _observed: &Self::Observed) -> Option<Duration> {
         None
+    }
+
+    /// Whether a change of this object may cut the node off, so that it has to be confirmed.
+    #[must_use]
+    fn is_risky(object: &str) -> bool {
+        trimtab_domain::confirmation::is_risky(Self::NAME, object)
     }
 
     /// Why the agent must not count as ready although the pass has ended: nothing is held, because what should be is not

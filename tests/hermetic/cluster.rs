@@ -13,6 +13,8 @@ mod names;
 mod profiles;
 mod restart;
 mod rights;
+mod rollout;
+mod standstill;
 mod startup_taint;
 mod telling;
 mod tokens;
@@ -29,15 +31,18 @@ use trimtab::adapters::api_server::ApiServer;
 use trimtab::adapters::config_map_files::StateFiles;
 use trimtab::adapters::profile_object::Offer;
 use trimtab::cluster::migration::MigrationPorts;
+use trimtab::cluster::rollout::Taken;
 use trimtab::cluster::{Cluster, NodeSide, Pace, Views};
 use trimtab::reconcile::board::Board;
 use trimtab::reconcile::engine::SpecInForce;
 use trimtab::reconcile::node_view::NodeView;
+use trimtab::reconcile::orders::Switchboard;
 use trimtab::reconcile::report::{ProfileReport, State, SubsystemReport};
 use trimtab::subsystems::pinning::desk::Desk;
 use trimtab_domain::migration::Progress;
 use trimtab_domain::spec::NodeSpec;
 
+use crate::engine::Bench;
 use crate::support::api_server::{ApiServer as Double, Call};
 
 /// Longest wait by the paused clock; what hangs for ever ends the test.
@@ -64,7 +69,8 @@ const PARTS: [&str; 6] = ["sysctl", "kernel", "cgroup", "pinning", "allocatable"
 
 /// The node's own side: what the engine would publish.
 struct Engine {
-    board: Board,
+    board: Arc<Board>,
+    switchboard: Arc<Switchboard>,
     spec: watch::Sender<Option<SpecInForce>>,
     desk: Arc<Desk>,
     view: watch::Sender<Arc<NodeView>>,
@@ -76,7 +82,8 @@ struct Engine {
 impl Engine {
     fn new(desk: Arc<Desk>) -> Self {
         Self {
-            board: Board::new("n1".into(), &PARTS),
+            board: Arc::new(Board::new("n1".into(), &PARTS)),
+            switchboard: Arc::new(Switchboard::new(&PARTS)),
             spec: watch::Sender::new(None),
             desk,
             view: watch::Sender::default(),
@@ -86,8 +93,16 @@ impl Engine {
         }
     }
 
+    /// The room beside an engine that runs.
+    fn beside(bench: &Bench) -> Self {
+        let (board, switchboard) = (Arc::clone(&bench.board), Arc::clone(&bench.switchboard));
+        Self { board, switchboard, ..Self::new(Arc::default()) }
+    }
+
     fn side(&self) -> NodeSide {
         NodeSide {
+            board: Arc::clone(&self.board),
+            switchboard: Arc::clone(&self.switchboard),
             reports: self.board.subscribe(),
             spec: self.spec.subscribe(),
             desk: Arc::clone(&self.desk),
@@ -108,7 +123,7 @@ impl Engine {
             errors: Vec::new(),
         };
         self.board.publish_profile(profile);
-        self.spec.send_replace(Some(SpecInForce { generation, spec: Arc::new(spec) }));
+        self.spec.send_replace(Some(SpecInForce { generation, spec: Arc::new(spec), text: None }));
     }
 
     /// Every part has ended a pass, and all is well.
@@ -151,11 +166,21 @@ impl Scene {
     }
 
     fn named(server: &Double, node: &str, engine: Engine) -> Self {
-        Self::over(ApiServer::new(server.client()), node, engine)
+        Self::holding(server, node, engine, None)
     }
 
     fn over(api: ApiServer, node: &str, engine: Engine) -> Self {
+        Self::over_holding(api, node, engine, None)
+    }
+
+    /// The agent of a node that holds an object already.
+    fn holding(server: &Double, node: &str, engine: Engine, taken: Option<Taken>) -> Self {
+        Self::over_holding(ApiServer::new(server.client()), node, engine, taken)
+    }
+
+    fn over_holding(api: ApiServer, node: &str, engine: Engine, taken: Option<Taken>) -> Self {
         let (cluster, offers) = Cluster::new(node.to_owned(), Pace::default());
+        let cluster = cluster.holding(taken);
         let views = cluster.views();
         let cancel = CancellationToken::new();
         tokio::spawn(cluster.run(api, engine.side(), cancel.clone()));

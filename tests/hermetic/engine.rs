@@ -8,6 +8,7 @@ use tokio::time::{advance, timeout};
 use tokio_util::sync::CancellationToken;
 use trimtab::reconcile::Class;
 use trimtab::reconcile::board::Board;
+use trimtab::reconcile::confirm::Confirmer;
 use trimtab::reconcile::engine::{Context, SpecInForce, held};
 use trimtab::reconcile::history::History;
 use trimtab::reconcile::hold::{HoldBook, NoBook};
@@ -23,7 +24,7 @@ pub(crate) struct Bench {
     pub(crate) node: Arc<ToyNode>,
     pub(crate) events: Arc<HandEvents>,
     spec: watch::Sender<Option<SpecInForce>>,
-    board: Arc<Board>,
+    pub(crate) board: Arc<Board>,
     reports: watch::Receiver<Arc<NodeReport>>,
     pub(crate) switchboard: Arc<Switchboard>,
     pub(crate) history: Arc<History>,
@@ -37,7 +38,10 @@ impl Bench {
     }
 
     pub(crate) fn start_with(node: ToyNode, holds: Arc<dyn HoldBook>) -> Self {
-        let node = Arc::new(node);
+        Self::start_on(Arc::new(node), holds, None)
+    }
+
+    pub(crate) fn start_on(node: Arc<ToyNode>, holds: Arc<dyn HoldBook>, confirmer: Option<Confirmer>) -> Self {
         let events = Arc::new(HandEvents::default());
         let (spec, follow) = watch::channel(None);
         let board = Arc::new(Board::new("node".into(), &["toy"]));
@@ -52,6 +56,7 @@ impl Bench {
             switchboard: Arc::clone(&switchboard),
             holds,
             history: Arc::clone(&history),
+            confirmer,
         };
         let task = tokio::spawn(held(Toy(Arc::clone(&node))).run(context));
         let reports = board.subscribe();
@@ -61,14 +66,22 @@ impl Bench {
     pub(crate) fn wish(&self, generation: u64, values: &[(&str, &str)]) {
         let mut spec = NodeSpec::default();
         spec.sysctls.values = values.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        self.wish_for(generation, spec);
+    }
+
+    pub(crate) fn wish_for(&self, generation: u64, spec: NodeSpec) {
         self.board.publish_profile(ProfileReport { generation, valid: true, ..ProfileReport::default() });
-        self.spec.send_replace(Some(SpecInForce { generation, spec: Arc::new(spec) }));
+        self.spec.send_replace(Some(SpecInForce { generation, spec: Arc::new(spec), text: None }));
     }
 
     pub(crate) async fn until(&mut self, what: &str, holds: impl Fn(&SubsystemReport) -> bool) -> SubsystemReport {
         let wait = self.reports.wait_for(|node| holds(&node.subsystems[0]));
         let node = timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("never: {what}")).unwrap();
         SubsystemReport::clone(&node.subsystems[0])
+    }
+
+    pub(crate) fn report(&self) -> SubsystemReport {
+        SubsystemReport::clone(&self.reports.borrow().subsystems[0])
     }
 
     pub(crate) fn value(&self, key: &str) -> Option<String> {

@@ -15,6 +15,7 @@ mod api_server;
 mod authority;
 mod cgroup;
 mod cluster;
+mod confirm;
 mod cri;
 mod docs;
 mod engine;

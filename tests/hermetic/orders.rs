@@ -85,7 +85,7 @@ async fn a_pause_holds_back_healing_until_its_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_resume_ends_a_pause_at_once() {
     let mut bench = Bench::held_at(&[("a", "1")]).await;
-    let resume = |answer| Order::Resume { answer };
+    let resume = |answer| Order::Resume { of: None, answer };
     assert!(!bench.order(resume).await, "it was not paused");
     bench.hold(hold(Stand::Pause, MINUTES)).await;
     bench.until("paused", |report| report.state == State::Paused).await;

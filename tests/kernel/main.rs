@@ -14,6 +14,7 @@ mod allocatable;
 mod answers;
 #[path = "../lab/cluster.rs"]
 mod cluster;
+mod confirm;
 mod containerd;
 mod crash;
 mod cri;

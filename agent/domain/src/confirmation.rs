@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod tests;
+pub mod trial;
 
 /// One thing that the node must reach, tried before the change and after it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! back everything that was ever changed, which is what a roll-back is.
 
 pub mod cgroup;
+pub mod confirm;
 pub mod ip_masq;
 pub mod kernel;
 pub mod kubernetes;
@@ -11,11 +12,14 @@ pub mod resource_managers;
 pub mod sysctls;
 
 pub use cgroup::CgroupSpec;
+pub use confirm::ConfirmSpec;
 pub use ip_masq::IpMasqSpec;
 pub use kernel::KernelSpec;
 pub use kubernetes::KubernetesSpec;
 pub use resource_managers::ResourceManagersSpec;
 pub use sysctls::SysctlsSpec;
+
+use crate::rollout::Rollout;
 
 /// Everything that a profile asks of this node.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -34,4 +38,8 @@ pub struct NodeSpec {
     pub ip_masq: Option<IpMasqSpec>,
     /// What the API server is told.
     pub kubernetes: KubernetesSpec,
+    /// What must still be reached after a risky change.
+    pub confirm: ConfirmSpec,
+    /// How a change of the profile spreads, if it is an object.
+    pub rollout: Rollout,
 }

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use self::asked::Asked;
 use self::budget::Budget;
-pub use self::connect::{Access, ConnectError, connect};
+pub use self::connect::{Access, ConnectError, address, connect};
 pub use self::error::ApiError;
 pub(crate) use self::path::escape;
 pub use self::path::{CONFIG_MAPS, Collection, EVENTS, LEASES, NODE_PROFILES, NODE_STATES, NODES, PODS, TOPOLOGIES};

@@ -41,6 +41,8 @@ pub(in crate::adapters) const KEEP_AGAIN: Duration = Duration::from_secs(60);
 pub struct LoadedProfile {
     /// What is asked of the node; `None` until a good profile is known.
     pub spec: Option<Arc<NodeSpec>>,
+    /// The document that it was read from.
+    pub text: Option<Arc<str>>,
     /// Where it came from, its number, and why the newest text is not in force.
     pub report: ProfileReport,
     /// What a person should know: a kept copy that was damaged, changes that cannot be followed, doubtful fields.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use trimtab_domain::plan::{Finding, Severity};
 
-use super::profile_file::keeper::Keeper;
+use super::profile_file::keeper::{Keeper, OBJECT};
 use super::profile_file::{KEEP_AGAIN, LoadedProfile};
 
 /// What the API server says of this node's profile.
@@ -28,7 +29,56 @@ pub enum Offer {
         text: Arc<str>,
         /// Why this one, in one sentence.
         why: String,
+        /// A newer one that this node does not take yet; `None`: this is the newest.
+        waiting: Option<Waiting>,
     },
+}
+
+/// A change that has not come to this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// True if it will not come until somebody mends it.
+    pub stopped: bool,
+    /// What waits, and for what.
+    pub why: String,
+}
+
+impl Waiting {
+    /// Code of the finding that says so.
+    #[must_use]
+    pub const fn code(stopped: bool) -> &'static str {
+        if stopped { "rollout-stopped" } else { "rollout-waiting" }
+    }
+
+    fn finding(&self, origin: &str) -> Finding {
+        Finding {
+            severity: if self.stopped { Severity::Warning } else { Severity::Info },
+            code: Self::code(self.stopped),
+            object: origin.to_owned(),
+            message: self.why.clone(),
+            remedy: if self.stopped { "mend the profile, or take the change back".to_owned() } else { String::new() },
+        }
+    }
+}
+
+/// The document of the last good object, if a state directory has one.
+#[must_use]
+pub fn kept(state_dir: &Path) -> Option<Arc<str>> {
+    Keeper::of_object(state_dir).start_kept().text
+}
+
+/// Whether a profile that is from there was an object: `nodeprofiles/NAME`, or the kept copy.
+#[must_use]
+pub fn is_object(source: &str) -> bool {
+    source.starts_with("nodeprofiles/") || source.ends_with(OBJECT)
+}
+
+/// What is in force, with what is to be said of a newer one.
+fn told(offer: &Offer, mut loaded: LoadedProfile) -> LoadedProfile {
+    if let Offer::Object { origin, waiting: Some(waiting), .. } = offer {
+        loaded.findings.push(waiting.finding(origin));
+    }
+    loaded
 }
 
 /// What is in force by the API server's word.
@@ -64,13 +114,14 @@ pub fn follow(
                         keeper.take(Ok(text.as_bytes().to_vec()));
                     }
                 }
-                out.send_replace(OfferedProfile { offer, loaded: keeper.loaded() });
+                let loaded = told(&offer, keeper.loaded());
+                out.send_replace(OfferedProfile { offer, loaded });
             }
             tokio::select! {
                 () = cancel.cancelled() => return,
                 news = keeper.kept(), if keeper.is_keeping() => {
                     if news {
-                        out.send_modify(|now| now.loaded = keeper.loaded());
+                        out.send_modify(|now| now.loaded = told(&now.offer, keeper.loaded()));
                     }
                 }
                 () = tokio::time::sleep(KEEP_AGAIN), if keeper.owes() => keeper.keep_owed(),

@@ -14,8 +14,9 @@ use tracing::{info, warn};
 
 use super::node;
 use crate::adapters::api_server::{Access, connect};
-use crate::adapters::profile_object::Offer;
+use crate::adapters::profile_object::{self, Offer};
 use crate::cluster::migration::{MigrationPorts, OwnPod};
+use crate::cluster::rollout::Taken;
 use crate::cluster::{Cluster, NodeSide, Pace};
 use crate::config::{ApiArgs, ApiServerAt, KubeArgs, ProfileSource, RunArgs};
 use crate::ports::api_stats::ApiStats;
@@ -41,6 +42,7 @@ impl ClusterThread {
         };
         side.migration = side.migration.map(|ports| with_own_pod(&args.kube, ports));
         let (cluster, offers) = Cluster::new(node::name(&args.node)?, Pace::default());
+        let cluster = cluster.holding(profile_object::kept(&args.node.state_dir).and_then(Taken::of_kept));
         let runtime =
             Builder::new_current_thread().enable_all().build().context("cannot start the cluster's runtime")?;
         let cancel = cancel.clone();

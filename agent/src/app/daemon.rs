@@ -16,7 +16,7 @@ use trimtab_domain::plan::Finding;
 
 use super::cluster::ClusterThread;
 use super::nri::NriThread;
-use super::{node, profiles, record, rehearse};
+use super::{cluster, node, profiles, record, rehearse};
 use crate::adapters::certificate_files::CertificateFiles;
 use crate::adapters::config_map_files::StateFiles;
 use crate::adapters::drift::KernelEvents;
@@ -30,6 +30,8 @@ use crate::adapters::nftables::Changes;
 use crate::adapters::nri::RegistrationBook;
 use crate::adapters::profile_file::LoadedProfile;
 use crate::adapters::profile_object::Offer;
+use crate::adapters::reach::Prober;
+use crate::adapters::trial_file::TrialFiles;
 use crate::adapters::uevents::HardwareChanges;
 use crate::cli::exit;
 use crate::cluster::NodeSide;
@@ -41,6 +43,7 @@ use crate::ports::kubelet_answers::KubeletPodResources;
 use crate::ports::nri_stats::NriStats;
 use crate::ports::runtime::ContainerRuntime;
 use crate::reconcile::board::Board;
+use crate::reconcile::confirm::Confirmer;
 use crate::reconcile::engine::{Context, Held, SpecInForce};
 use crate::reconcile::history::History;
 use crate::reconcile::node_view::NodeView;
@@ -142,6 +145,8 @@ fn node_side(
 ) -> NodeSide {
     NodeSide {
         reports: shared.board.subscribe(),
+        board: Arc::clone(&shared.board),
+        switchboard: Arc::clone(&shared.switchboard),
         spec,
         desk,
         view: shared.view.clone(),
@@ -182,6 +187,11 @@ fn engine(
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the engine's runtime")?;
+    let access = cluster::access(&args.kube.api)?;
+    let own = match args.http {
+        HttpAddress::Off => None,
+        HttpAddress::On(address) => Some(address),
+    };
     let held = runtime.block_on(async {
         let drift = KernelEvents::start(&args.node.host_root, cancel.clone());
         tokio::spawn(follow_netfilter(Arc::clone(&drift), writers, cancel.clone()));
@@ -205,6 +215,10 @@ fn engine(
             switchboard: Arc::clone(&shared.switchboard),
             holds: Arc::new(HoldFile::open(&args.node.state_dir)),
             history: Arc::clone(&shared.history),
+            confirmer: Some(Confirmer {
+                book: Arc::new(TrialFiles::of(&args.node.state_dir)),
+                reach: Arc::new(Prober::new(access, own)),
+            }),
         };
         let mut loops = JoinSet::new();
         for subsystem in subsystems {
@@ -247,7 +261,7 @@ async fn follow_profile(
             spec.send_if_modified(|now| {
                 let newer = now.as_ref().is_none_or(|now| now.generation != generation);
                 if newer {
-                    *now = Some(SpecInForce { generation, spec: in_force });
+                    *now = Some(SpecInForce { generation, spec: in_force, text: loaded.text });
                 }
                 newer
             });

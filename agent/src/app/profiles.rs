@@ -79,7 +79,7 @@ fn choose(file: Option<LoadedProfile>, object: OfferedProfile) -> LoadedProfile 
 fn nothing(why: &str, file: Option<LoadedProfile>) -> LoadedProfile {
     let report = ProfileReport { source: why.to_owned(), valid: true, ..ProfileReport::default() };
     let findings = file.map(|file| file.findings).unwrap_or_default();
-    LoadedProfile { spec: Some(Arc::new(NodeSpec::default())), report, findings }
+    LoadedProfile { spec: Some(Arc::new(NodeSpec::default())), text: None, report, findings }
 }
 
 /// With a number that grows whenever another specification is in force, whichever source it is from.
@@ -93,6 +93,7 @@ fn numbered(mut next: LoadedProfile, before: Option<&LoadedProfile>) -> LoadedPr
     if next.spec.is_none() {
         // What was in force stays in force; only what is said of it is new.
         next.spec = before.and_then(|before| before.spec.clone());
+        next.text = before.and_then(|before| before.text.clone());
     }
     next.report.generation = if same { generation } else { generation + 1 };
     next
@@ -106,7 +107,7 @@ mod tests {
     fn loaded(name: &str) -> LoadedProfile {
         let spec = (!name.is_empty()).then(|| Arc::new(NodeSpec { name: name.into(), ..NodeSpec::default() }));
         let report = ProfileReport { name: name.into(), valid: spec.is_some(), ..ProfileReport::default() };
-        LoadedProfile { spec, report, findings: Vec::new() }
+        LoadedProfile { spec, text: None, report, findings: Vec::new() }
     }
 
     fn offered(offer: &str, name: &str) -> OfferedProfile {
@@ -114,7 +115,7 @@ mod tests {
         let offer = match offer {
             "unknown" => Offer::Unknown,
             "nothing" => Offer::Nothing { why },
-            _ => Offer::Object { origin: "nodeprofiles/o".into(), text: "".into(), why },
+            _ => Offer::Object { origin: "nodeprofiles/o".into(), text: "".into(), why, waiting: None },
         };
         OfferedProfile { offer, loaded: loaded(name) }
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use trimtab_domain::cluster::health::{NodeHealth, PartHealth, Standing, Trouble};
-use trimtab_domain::plan::Severity;
+use trimtab_domain::plan::{Finding, Severity};
 
+use crate::adapters::profile_object::Waiting;
 use crate::reconcile::report::{NodeReport, State, SubsystemReport};
 
 /// Findings that a person must look at although they are only warnings.
@@ -19,9 +20,16 @@ pub fn health(report: &NodeReport) -> NodeHealth {
         generation: report.profile.generation,
         source: report.profile.source.clone(),
         profile_errors: report.profile.errors.clone(),
+        waiting: waiting(report).map(|finding| finding.message.clone()),
         ready: report.ready,
         parts: report.subsystems.iter().map(|part| part_health(part)).collect(),
     }
+}
+
+/// What is said of a profile that has not come to this node yet.
+fn waiting(report: &NodeReport) -> Option<&Finding> {
+    let codes = [Waiting::code(false), Waiting::code(true)];
+    report.findings.iter().find(|finding| codes.contains(&finding.code))
 }
 
 fn part_health(report: &SubsystemReport) -> PartHealth {

@@ -12,8 +12,10 @@ use super::Views;
 use super::clock::{Clock, written_now};
 use super::conditions::warn_once;
 use super::pauses::Pauses;
-use super::profiles::origin;
+use super::rollout::{IN_FORCE, Taken, UNWELL};
+use super::wellness::Wellness;
 use crate::adapters::api_server::{ApiServer, FIELD_MANAGER, NODE_STATES, NODES};
+use crate::adapters::profile_object::is_object;
 use crate::reconcile::backoff::spread;
 
 /// Shortest time between two changes; grows while they flap.
@@ -33,8 +35,6 @@ pub(super) struct StateObject {
     pub(super) node: String,
     pub(super) views: Views,
     pub(super) health: watch::Receiver<NodeHealth>,
-    /// Name and generation of the object in force: while the newest is refused, that is an older one.
-    pub(super) held: (String, i64),
 }
 
 impl StateObject {
@@ -43,10 +43,11 @@ impl StateObject {
         let clock = Clock::start();
         let mut pauses = Pauses::default();
         let mut telling = Telling::new(PAUSE, HEARTBEAT + spread(HEARTBEAT / 5));
+        let mut wellness = Wellness::default();
         drop(tokio::time::timeout(FIRST_PASS, self.health.wait_for(|health| health.ready)).await);
         loop {
             let uid = self.views.node.borrow_and_update().of(&self.node).map(|own| own.uid.clone());
-            let wanted = (uid, self.content());
+            let wanted = (uid, self.labels(&mut wellness), self.content());
             let due = if wanted.0.is_some() { telling.due_in(&wanted, clock.now()) } else { Duration::MAX };
             if !due.is_zero() {
                 tokio::select! {
@@ -54,11 +55,12 @@ impl StateObject {
                     changed = self.health.changed() => if changed.is_err() { return },
                     changed = self.views.node.changed() => if changed.is_err() { return },
                     changed = self.views.choice.changed() => if changed.is_err() { return },
+                    changed = self.views.taken.changed() => if changed.is_err() { return },
                 }
                 continue;
             }
             let uid = wanted.0.clone().unwrap_or_default();
-            let object = object(&self.node, &uid, &wanted.1);
+            let object = object(&self.node, &uid, &wanted.1, &wanted.2);
             match self.api.apply(&NODE_STATES.object(&self.node), FIELD_MANAGER, &object).await {
                 Ok(_) => {
                     pauses.succeeded();
@@ -75,27 +77,37 @@ impl StateObject {
     fn content(&mut self) -> Value {
         let health = self.health.borrow_and_update();
         let choice = self.views.choice.borrow_and_update();
-        let profiles = self.views.profiles.borrow();
-        let by_object = health.source == origin(&health.profile);
-        let generation = profiles.of(&health.profile).filter(|_| by_object).map_or(0, |profile| profile.generation);
-        if health.profile_errors.is_empty() {
-            self.held = (health.profile.clone(), generation);
-        }
-        let held = if self.held.0 == health.profile { self.held.1 } else { 0 };
-        content(&health, &choice, held)
+        let taken = self.views.taken.borrow_and_update();
+        let by_object = taken.as_ref().filter(|taken| holds(&health, taken));
+        content(&health, &choice, by_object.map_or(0, |taken| taken.generation))
+    }
+
+    /// By these labels others find the nodes that have a change, and those of them that are unwell.
+    fn labels(&self, wellness: &mut Wellness) -> Value {
+        let health = self.health.borrow();
+        let taken = self.views.taken.borrow();
+        let Some(taken) = taken.as_ref().filter(|taken| holds(&health, taken)) else { return json!({}) };
+        let change = taken.change();
+        let unwell = wellness.is_unwell(&change, &health);
+        if unwell { json!({IN_FORCE: change, UNWELL: "true"}) } else { json!({IN_FORCE: change}) }
     }
 }
 
-fn object(node: &str, uid: &str, content: &Value) -> Value {
+fn object(node: &str, uid: &str, labels: &Value, content: &Value) -> Value {
     let owner = json!({"apiVersion": NODES.api_version, "kind": NODES.kind, "name": node, "uid": uid});
     let mut object = content.clone();
     if let Some(map) = object.as_object_mut() {
         map.insert("apiVersion".into(), NODE_STATES.api_version.into());
         map.insert("kind".into(), NODE_STATES.kind.into());
-        map.insert("metadata".into(), json!({"name": node, "ownerReferences": [owner]}));
+        map.insert("metadata".into(), json!({"name": node, "labels": labels, "ownerReferences": [owner]}));
         map.insert("updated".into(), written_now().into());
     }
     object
+}
+
+/// Whether the node holds this object, and not a file of the same name.
+fn holds(health: &NodeHealth, taken: &Taken) -> bool {
+    taken.name == health.profile && is_object(&health.source)
 }
 
 /// What is told of the node; `generation` is that of the object that the profile is from.
@@ -113,6 +125,7 @@ pub fn content(health: &NodeHealth, choice: &Choice, generation: i64) -> Value {
             "source": short(&health.source),
             "generation": generation,
             "why": short(&choice.why),
+            "waiting": short(health.waiting.as_deref().unwrap_or_default()),
             "errors": health.profile_errors.iter().take(LISTED).map(|error| short(error)).collect::<Vec<_>>(),
             "verdicts": verdicts,
         },

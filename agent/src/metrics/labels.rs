@@ -23,6 +23,11 @@ pub(crate) struct ResultLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RolloutLabels {
+    pub(crate) why: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct CauseLabels {
     pub(crate) subsystem: &'static str,
     pub(crate) cause: &'static str,

@@ -38,6 +38,8 @@ pub(super) struct SubsystemMetrics {
     refusals: Family<CauseLabels, Gauge>,
     findings: Family<SeverityLabels, Gauge>,
     fights: Family<SubsystemLabel, Gauge>,
+    confirmations: Family<ResultLabels, Counter>,
+    on_trial: Family<SubsystemLabel, Gauge>,
     last_success: Family<SubsystemLabel, Timestamp>,
     seen: Mutex<BTreeMap<&'static str, Seen>>,
 }
@@ -54,6 +56,8 @@ impl SubsystemMetrics {
             refusals: Family::default(),
             findings: Family::default(),
             fights: Family::default(),
+            confirmations: Family::default(),
+            on_trial: Family::default(),
             last_success: Family::default(),
             seen: Mutex::default(),
         };
@@ -79,6 +83,16 @@ impl SubsystemMetrics {
         registry.register("refusals", "Wishes of the profile that are not granted now", metrics.refusals.clone());
         registry.register("findings", "Findings that a person should look at now", metrics.findings.clone());
         registry.register("fights", "Objects that another program keeps changing back now", metrics.fights.clone());
+        registry.register(
+            "risky_changes",
+            "Changes that may cut the node off, after which it still reached what it had reached, or that were taken back",
+            metrics.confirmations.clone(),
+        );
+        registry.register(
+            "change_on_trial",
+            "1 while a change that may cut the node off is not confirmed, else 0",
+            metrics.on_trial.clone(),
+        );
         registry.register_with_unit(
             "last_success_timestamp",
             "When the last pass without a failure ended, in seconds since 1970; 0 before the first",
@@ -105,6 +119,7 @@ impl SubsystemMetrics {
         }
         self.record_findings(subsystem, &report.findings);
         self.fights.get_or_create(&label).set(to_gauge(report.fights.len()));
+        self.on_trial.get_or_create(&label).set(i64::from(report.on_trial_until.is_some()));
         self.last_success.get_or_create(&label).set(report.last_success.map_or(0.0, to_unix_seconds));
         self.record_totals(report);
     }
@@ -136,6 +151,9 @@ impl SubsystemMetrics {
         let steps = |result| self.steps.get_or_create_owned(&ResultLabels { subsystem, result });
         steps("done").inc_by(new.steps_done.saturating_sub(old.steps_done));
         steps("failed").inc_by(new.steps_failed.saturating_sub(old.steps_failed));
+        let confirmations = |result| self.confirmations.get_or_create_owned(&ResultLabels { subsystem, result });
+        confirmations("confirmed").inc_by(new.confirmed.saturating_sub(old.confirmed));
+        confirmations("taken-back").inc_by(new.taken_back.saturating_sub(old.taken_back));
         let label = SubsystemLabel { subsystem };
         self.drift_found.get_or_create(&label).inc_by(new.drift_found.saturating_sub(old.drift_found));
         self.drift_healed.get_or_create(&label).inc_by(new.drift_healed.saturating_sub(old.drift_healed));

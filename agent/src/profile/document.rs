@@ -5,7 +5,7 @@ use trimtab_domain::cluster::selection::Reach;
 use trimtab_domain::spec::NodeSpec;
 
 use super::reader::{Cursor, Object, Problems};
-use super::{cgroup, ip_masq, kernel, kubernetes, reach, resource_managers, sysctls};
+use super::{cgroup, confirm, ip_masq, kernel, kubernetes, reach, resource_managers, rollout, sysctls};
 
 /// The one version of the format.
 pub const API_VERSION: &str = "trimtab.dev/v1alpha1";
@@ -13,8 +13,18 @@ pub const API_VERSION: &str = "trimtab.dev/v1alpha1";
 pub const KIND: &str = "NodeProfile";
 
 /// Fields of `spec`: whom it is for, then the sections.
-const SECTIONS: [&str; 8] =
-    ["nodeSelector", "weight", "sysctls", "kernel", "cgroup", "resourceManagers", "ipMasq", "kubernetes"];
+const SECTIONS: [&str; 10] = [
+    "nodeSelector",
+    "weight",
+    "sysctls",
+    "kernel",
+    "cgroup",
+    "resourceManagers",
+    "ipMasq",
+    "kubernetes",
+    "confirm",
+    "rollout",
+];
 
 /// Reads a document. Every problem is collected; `None` only if nothing can be made of it.
 pub(super) fn read(root: &Cursor<'_>, problems: &mut Problems) -> Option<(NodeSpec, Reach)> {
@@ -37,6 +47,8 @@ pub(super) fn read(root: &Cursor<'_>, problems: &mut Problems) -> Option<(NodeSp
         resource_managers: section(&spec, "resourceManagers", problems, resource_managers::read),
         ip_masq: section(&spec, "ipMasq", problems, ip_masq::read),
         kubernetes: section(&spec, "kubernetes", problems, kubernetes::read).unwrap_or_default(),
+        confirm: section(&spec, "confirm", problems, confirm::read).unwrap_or_default(),
+        rollout: section(&spec, "rollout", problems, rollout::read).unwrap_or_default(),
     };
     Some((node, reach))
 }

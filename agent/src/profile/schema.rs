@@ -4,10 +4,12 @@
 //! reader judges again. A test walks both and finds every key that only one of them knows.
 
 mod build;
+mod confirm;
 mod ip_masq;
 mod kernel;
 mod kubernetes;
 mod managers;
+mod rollout;
 mod selector;
 
 use serde_json::Value;
@@ -37,4 +39,6 @@ fn profile_spec() -> Schema {
     .field("resourceManagers", managers::managers())
     .field("ipMasq", ip_masq::ip_masq())
     .field("kubernetes", kubernetes::kubernetes())
+    .field("confirm", confirm::confirm())
+    .field("rollout", rollout::rollout())
 }

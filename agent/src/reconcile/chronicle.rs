@@ -16,6 +16,8 @@ pub(super) struct Pass<'a> {
     pub(super) generation: u64,
     /// Objects of which it is known that others had changed them.
     pub(super) drifted: &'a BTreeSet<String>,
+    /// What the pass is for, where that is more than its trigger says.
+    pub(super) purpose: Option<&'a str>,
     /// Who is known to write an object besides the agent.
     pub(super) writer: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -106,6 +108,9 @@ fn of_step(before: &SubsystemReport, step: &MadeStep, pass: &Pass<'_>) -> Option
 }
 
 fn why(pass: &Pass<'_>) -> String {
+    if let Some(purpose) = pass.purpose {
+        return purpose.to_owned();
+    }
     format!("profile generation {}, pass for {}", pass.generation, pass.trigger.as_str())
 }
 

@@ -1,6 +1,8 @@
 //! The one loop: when a subsystem is passed over, how soon again, and what is told of it.
 
+mod judge;
 mod obey;
+mod watchman;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,17 +19,20 @@ use trimtab_domain::spec::NodeSpec;
 use super::backoff::{Backoff, spread};
 use super::board::Board;
 use super::chronicle;
+use super::confirm::Confirmer;
 use super::drift::Drift;
 use super::fight::Fights;
 use super::history::History;
-use super::hold::{HoldBook, LONGEST_HOLD, Stand};
+use super::hold::{HoldBook, LONGEST_HOLD};
 use super::orders::{Done, Order, Switchboard};
 use super::pass::{self, Outcome, Preview};
 use super::report::{Fight, State, SubsystemReport, Trigger};
 use super::{Class, Error, Subsystem};
 use crate::ports::DriftEvents;
 
+use self::judge::taken_back;
 use self::obey::Standing;
+use self::watchman::Watchman;
 
 /// Shortest time between the starts of two passes that drift events ask for.
 const DRIFT_GAP: Duration = Duration::from_millis(10);
@@ -46,6 +51,8 @@ pub struct SpecInForce {
     pub generation: u64,
     /// What is asked of the node.
     pub spec: Arc<NodeSpec>,
+    /// The document that it was read from; `None`: there is none.
+    pub text: Option<Arc<str>>,
 }
 
 /// What every subsystem's loop shares.
@@ -67,6 +74,8 @@ pub struct Context {
     pub holds: Arc<dyn HoldBook>,
     /// Where changes are noted.
     pub history: Arc<History>,
+    /// Watches over risky changes; `None`: nobody does.
+    pub confirmer: Option<Confirmer>,
 }
 
 /// A subsystem behind one type, so that the composition root can hold them in one list.
@@ -147,6 +156,8 @@ struct Runner<S> {
     orders: mpsc::Receiver<Order>,
     /// A person's order to stand still.
     standing: Option<Standing>,
+    /// Watches over risky changes.
+    watchman: Option<Watchman>,
     /// Who waits for the end of the next pass.
     asked: Vec<oneshot::Sender<Done>>,
 }
@@ -157,15 +168,26 @@ impl<S: Subsystem> Runner<S> {
         let own_wake = subsystem.wake().unwrap_or_default();
         let orders = context.switchboard.connect(S::NAME);
         let standing = context.holds.read(S::NAME).and_then(Standing::begin);
+        let mut report = SubsystemReport::pending(S::NAME);
+        let watchman = context.confirmer.clone().map(|confirmer| {
+            let (watchman, over) = Watchman::start(S::NAME, S::is_risky, confirmer);
+            if let Some(reason) = over {
+                report.totals.taken_back += 1;
+                context.history.note(taken_back(S::NAME, &reason));
+                error!(subsystem = S::NAME, reason, "a change is taken back");
+            }
+            watchman
+        });
         Self {
             subsystem,
             orders,
             standing,
+            watchman,
             asked: Vec::new(),
             context,
             wake,
             own_wake,
-            report: SubsystemReport::pending(S::NAME),
+            report,
             drift: Drift::default(),
             fights: Fights::default(),
             backoff: Backoff::default(),
@@ -235,10 +257,11 @@ impl<S: Subsystem> Runner<S> {
         if matches!(trigger, Trigger::Start | Trigger::Profile | Trigger::Resync | Trigger::Request) {
             self.subsystem.forget_rejections();
         }
-        let all_held_before = same_wish && self.report.last_error.is_none();
+        let purpose = self.begin(in_force);
+        let all_held_before = same_wish && purpose.is_none() && self.report.last_error.is_none();
         let started = Instant::now();
         let span = info_span!("pass", subsystem = S::NAME, generation, trigger = trigger.as_str());
-        let outcome = self.look_or_run(&in_force.spec, started).instrument(span).await;
+        let outcome = self.look_or_run(in_force, started).instrument(span).await;
         let now = Instant::now();
         let drifted = self.drift.see(&outcome, all_held_before, |object| self.fights.holds(object, started));
         drifted.healed.iter().for_each(|object| self.fights.repaired(object, now));
@@ -267,24 +290,16 @@ impl<S: Subsystem> Runner<S> {
                 trigger,
                 generation,
                 drifted: &drifted.healed,
+                purpose: purpose.as_deref(),
                 writer: &|object| self.likely_writer(object),
             },
         );
+        if let Some(watchman) = &mut self.watchman {
+            watchman.watch_over();
+        }
         self.answer_asked(&outcome);
         self.tell(trigger, generation, now.duration_since(started), outcome);
         retry
-    }
-
-    /// The pass itself: of all its steps, or of none while a person has paused the subsystem.
-    async fn look_or_run(&self, spec: &NodeSpec, started: Instant) -> Outcome {
-        let nothing = NodeSpec::default();
-        let spec = match self.standing.as_ref().map(|standing| standing.hold.stand) {
-            Some(Stand::Pause) => return pass::look(&self.subsystem, S::desired(spec)).await,
-            Some(Stand::GiveBack) => &nothing,
-            None => spec,
-        };
-        let holds = |object: &str| self.fights.holds(object, started);
-        pass::run(&self.subsystem, S::desired(spec), holds, &self.context.cancel).await
     }
 
     fn likely_writer(&self, object: &str) -> Option<String> {
@@ -333,6 +348,7 @@ impl<S: Subsystem> Runner<S> {
             report.measures = outcome.measures;
             report.withheld = outcome.withheld.into_iter().map(|step| step.text).collect();
         }
+        report.on_trial_until = self.watchman.as_ref().and_then(Watchman::on_trial_until);
         report.hold = self.standing.as_ref().map(|standing| standing.hold.clone());
         if error.is_none() {
             report.last_success = Some(now);
@@ -376,6 +392,13 @@ impl<S: Subsystem> Runner<S> {
         let on_time = if deadline < resync { Trigger::Retry } else { Trigger::Resync };
         let trigger = loop {
             // Far away without a pause.
+            let watchman = &mut self.watchman;
+            let judged = async {
+                match watchman {
+                    Some(watchman) => watchman.verdict().await,
+                    None => std::future::pending().await,
+                }
+            };
             let pause_ends = self.standing.as_ref().map_or(deadline + LONGEST_HOLD, |standing| standing.ends);
             tokio::select! {
                 biased;
@@ -386,6 +409,9 @@ impl<S: Subsystem> Runner<S> {
                 },
                 Some(order) = self.orders.recv() => if self.obey(order, Some(spec)).await {
                     return Some(Trigger::Request);
+                },
+                verdict = judged => if self.judge(verdict) {
+                    return Some(Trigger::Retry);
                 },
                 () = self.wake.notified() => break Trigger::Drift,
                 () = self.own_wake.notified() => break Trigger::Workload,

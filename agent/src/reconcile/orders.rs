@@ -36,6 +36,8 @@ pub enum Order {
     },
     /// Hold the node again.
     Resume {
+        /// Only if this one ordered to stand still; `None`: whoever did.
+        of: Option<&'static str>,
         /// Told whether it stood still.
         answer: oneshot::Sender<bool>,
     },

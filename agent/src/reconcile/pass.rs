@@ -4,6 +4,7 @@
 //! is no other verification.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -136,11 +137,41 @@ pub async fn look<S: Subsystem>(subsystem: &S, desired: &S::Desired) -> Outcome 
     outcome
 }
 
+/// Asked between the plan of a pass and its first step.
+pub trait Gate: Send {
+    /// Called with the objects that are about to be changed, if there are any.
+    ///
+    /// # Errors
+    /// Why nothing must be changed now; the pass has then failed.
+    fn open(&mut self, objects: Vec<String>) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// Lets everything through.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenGate;
+
+impl Gate for OpenGate {
+    async fn open(&mut self, _objects: Vec<String>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
 /// Runs one pass. `holds` tells which objects must be left alone; after `cancel` no further step is begun.
 pub async fn run<S: Subsystem>(
     subsystem: &S,
     desired: &S::Desired,
     holds: impl Fn(&str) -> bool + Send + Sync,
+    cancel: &CancellationToken,
+) -> Outcome {
+    run_gated(subsystem, desired, holds, OpenGate, cancel).await
+}
+
+/// Runs one pass whose steps are made only if the gate lets them through.
+pub async fn run_gated<S: Subsystem>(
+    subsystem: &S,
+    desired: &S::Desired,
+    holds: impl Fn(&str) -> bool + Send + Sync,
+    mut gate: impl Gate,
     cancel: &CancellationToken,
 ) -> Outcome {
     let mut outcome = Outcome::default();
@@ -153,6 +184,12 @@ pub async fn run<S: Subsystem>(
     };
     let plan = without_held(S::plan(desired, &observed), &holds, &mut outcome.held);
     if plan.is_empty() {
+        conclude::<S>(&mut outcome, desired, &observed, plan);
+        return outcome;
+    }
+    let objects = plan.steps().filter_map(|step| step.object().map(str::to_owned)).collect();
+    if let Err(error) = gate.open(objects).await {
+        outcome.failures.push(Failure::from(&error));
         conclude::<S>(&mut outcome, desired, &observed, plan);
         return outcome;
     }

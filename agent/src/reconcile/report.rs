@@ -132,6 +132,10 @@ pub struct Totals {
     pub drift_found: u64,
     /// Such objects that were brought back.
     pub drift_healed: u64,
+    /// Risky changes after which the node still reached what it had reached.
+    pub confirmed: u64,
+    /// Risky changes that were taken back, because it did not.
+    pub taken_back: u64,
 }
 
 /// Everything about one subsystem.
@@ -171,6 +175,8 @@ pub struct SubsystemReport {
     pub unready: Option<String>,
     /// Running totals.
     pub totals: Totals,
+    /// When the risky change on trial is taken back unless it is confirmed before; `None`: none is on trial.
+    pub on_trial_until: Option<SystemTime>,
     /// The pause in force; `None`: none.
     pub hold: Option<Hold>,
     /// The steps that a pass would make if there were no pause: object, old and new value.
@@ -199,6 +205,7 @@ impl SubsystemReport {
             last_error: None,
             unready: None,
             totals: Totals::default(),
+            on_trial_until: None,
             hold: None,
             withheld: Vec::new(),
         }

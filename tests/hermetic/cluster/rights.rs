@@ -91,6 +91,13 @@ async fn the_role_is_enough_and_not_too_much() {
     scene.engine.view.send_replace(view.borrow().clone());
     scene.engine.hold(1, spec);
     scene.engine.converge();
+    pass(Duration::from_secs(30)).await;
+    // A change whose first step is not this node's.
+    server.edit(&profile("web"), |web| {
+        web["spec"]["sysctls"]["values"] = json!({"net.core.somaxconn": 2});
+        let steps = json!([{"percent": 1, "soakSeconds": 1}]);
+        web["spec"]["rollout"] = json!({"steps": steps, "maxUnhealthyPercent": 50});
+    });
     for count in 1..=650 {
         super::telling::drift(&scene.engine, count, "net.core.somaxconn");
         pass(Duration::from_secs(1)).await;

@@ -124,6 +124,10 @@ impl Subsystem for Toy {
         desired.values.keys().map(|key| Watch::File(key.into())).collect()
     }
 
+    fn is_risky(object: &str) -> bool {
+        object.starts_with("net.")
+    }
+
     fn likely_writer(object: &str) -> Option<&'static str> {
         (object == "contested").then_some("the other program")
     }

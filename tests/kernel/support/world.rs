@@ -40,7 +40,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    fn new() -> Result<Self, Errno> {
+    pub(crate) fn new() -> Result<Self, Errno> {
         let (jobs, waiting) = channel::<Job>();
         let (started, start) = channel();
         let worker = thread::spawn(move || {
@@ -50,6 +50,11 @@ impl Host {
         });
         let thread_id = start.recv().unwrap()?;
         Ok(Self { jobs: Some(jobs), thread_id, worker: Some(worker), stop: None, server: None })
+    }
+
+    /// The thread whose network namespace it is.
+    pub(crate) fn thread_id(&self) -> i32 {
+        self.thread_id
     }
 
     /// Runs this on the host and waits for what it gives.
@@ -88,7 +93,8 @@ impl Host {
         lines.filter_map(read).collect()
     }
 
-    fn serve(&mut self) {
+    /// Answers on all its addresses from now on.
+    pub(crate) fn serve(&mut self) {
         let addresses = self.addresses();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (ready, is_ready) = channel();

@@ -119,6 +119,9 @@ fn readiness(health: &NodeHealth) -> (Truth, &'static str, String) {
             None => (Truth::False, "FirstPass", format!("{profile} is being applied for the first time")),
         };
     }
+    if let Some(waiting) = health.waiting.as_ref().filter(|_| health.profile_errors.is_empty()) {
+        return (Truth::True, "RolloutWaiting", format!("{profile} stays in force as it was: {waiting}"));
+    }
     match health.profile_errors.first() {
         Some(error) => {
             (Truth::True, "ProfileRefused", format!("{profile} stays in force, the newest is refused: {error}"))
@@ -136,7 +139,9 @@ fn of_parts(parts: &[&PartHealth]) -> (Truth, &'static str, String) {
     };
     if let Some(part) = parts.iter().find(|part| part.standing == Standing::Failing) {
         let error = part.error.clone().unwrap_or_else(|| "a pass has failed".to_owned());
-        return (Truth::False, "Failing", format!("{}: {error}", part.name));
+        let taken_back = part.findings.iter().any(|finding| finding.code == "change-not-confirmed");
+        let reason = if taken_back { "NotConfirmed" } else { "Failing" };
+        return (Truth::False, reason, format!("{}: {error}", part.name));
     }
     if let Some(fight) = first(|part| &part.fights) {
         return (Truth::False, "Fighting", fight);

@@ -11,6 +11,8 @@ pub struct NodeHealth {
     pub source: String,
     /// Why the newest profile is not in force; empty if it is.
     pub profile_errors: Vec<String>,
+    /// A newer profile that this node does not take yet, and why; `None`: none.
+    pub waiting: Option<String>,
     /// True once every part has been brought to the profile, as far as it could be.
     pub ready: bool,
     /// The parts of the node, by name.

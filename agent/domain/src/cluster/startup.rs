@@ -42,6 +42,7 @@ mod tests {
             generation: 1,
             source: "nodeprofiles/web".into(),
             profile_errors: Vec::new(),
+            waiting: None,
             ready: true,
             parts: vec![part("sysctl"), part("pinning")],
         }

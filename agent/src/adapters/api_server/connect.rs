@@ -113,6 +113,26 @@ pub async fn connect(access: &Access) -> Result<ApiServer, ConnectError> {
     Ok(ApiServer { token, ..ApiServer::new(client) })
 }
 
+/// `HOST:PORT` of the API server; `None` if the kubeconfig does not say so, and for a person, who needs none. A kubeconfig is
+/// read each time.
+#[must_use]
+pub fn address(access: &Access) -> Option<String> {
+    let server = match access {
+        Access::ServiceAccount { server, .. } => server.clone(),
+        Access::User { .. } => return None,
+        Access::Kubeconfig(path) => {
+            let kubeconfig = Kubeconfig::read_from(path).ok()?;
+            let current = kubeconfig.current_context?;
+            let context = kubeconfig.contexts.into_iter().find(|context| context.name == current)?.context?;
+            let cluster = kubeconfig.clusters.into_iter().find(|cluster| cluster.name == context.cluster)?;
+            cluster.cluster?.server?
+        }
+    };
+    let url: http::Uri = server.parse().ok()?;
+    let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
+    Some(format!("{}:{port}", url.host()?))
+}
+
 async fn of_kubeconfig(path: &Path) -> Result<Config, ConnectError> {
     let unusable =
         |source: Box<dyn std::error::Error + Send + Sync>| ConnectError::Kubeconfig { path: path.to_owned(), source };

@@ -16,7 +16,7 @@ use crate::profile::{self, Profile};
 use crate::reconcile::report::ProfileReport;
 
 /// Name of the kept copy of the API server's profile.
-const OBJECT: &str = "node-profile.last-good";
+pub(in crate::adapters) const OBJECT: &str = "node-profile.last-good";
 
 /// What is in force and what was said last.
 pub(in crate::adapters) struct Keeper {
@@ -29,6 +29,8 @@ pub(in crate::adapters) struct Keeper {
     /// What was judged last.
     pub(super) seen: Option<Result<Vec<u8>, Rejected>>,
     spec: Option<Arc<NodeSpec>>,
+    /// The document that `spec` was read from.
+    text: Option<Arc<str>>,
     report: ProfileReport,
     warnings: Vec<Finding>,
     standing: Vec<Finding>,
@@ -52,6 +54,7 @@ impl Keeper {
             owed: None,
             seen: None,
             spec: None,
+            text: None,
             report: ProfileReport::default(),
             warnings: Vec::new(),
             standing: Vec::new(),
@@ -84,7 +87,7 @@ impl Keeper {
 
     /// There is no profile any more, and none to fall back to.
     pub(in crate::adapters) fn forget(&mut self) {
-        (self.spec, self.owed, self.seen) = (None, None, None);
+        (self.spec, self.text, self.owed, self.seen) = (None, None, None, None);
         self.warnings.clear();
         self.report = ProfileReport { generation: self.report.generation, ..ProfileReport::default() };
         if let Err(error) = self.last_good.remove() {
@@ -112,6 +115,7 @@ impl Keeper {
                 self.report.generation = 1;
                 self.report.source = name;
                 self.spec = Some(Arc::new(profile.spec));
+                self.text = as_text(kept);
             }
             Err(rejected) => self.standing.push(Finding {
                 severity: Severity::Error,
@@ -145,6 +149,7 @@ impl Keeper {
                 warn!("{warning}");
             }
             self.spec = Some(Arc::new(profile.spec));
+            self.text = as_text(text);
         } else if !self.report.valid {
             info!(generation = self.report.generation, "the profile is valid again");
         }
@@ -233,8 +238,13 @@ impl Keeper {
 
     pub(in crate::adapters) fn loaded(&self) -> LoadedProfile {
         let findings = self.standing.iter().chain(&self.warnings).cloned().collect();
-        LoadedProfile { spec: self.spec.clone(), report: self.report.clone(), findings }
+        LoadedProfile { spec: self.spec.clone(), text: self.text.clone(), report: self.report.clone(), findings }
     }
+}
+
+/// A document that was read is text.
+fn as_text(document: &[u8]) -> Option<Arc<str>> {
+    std::str::from_utf8(document).ok().map(Arc::from)
 }
 
 /// A warning of the parser as a finding.

@@ -14,6 +14,7 @@ pub(super) fn schema() -> Schema {
         .field("source", text("Where it came from."))
         .field("generation", count("Generation of the object; 0 for a file."))
         .field("why", text("Why this one."))
+        .field("waiting", text("The newer generation that has not come to this node yet, and why; empty: none."))
         .field("errors", Schema::list("Why the newest is not in force.", text("One reason.")))
         .field("verdicts", Schema::list("What became of the profiles of the cluster, the nearest first.", verdict()));
     let part = Schema::object("One part of the node.")

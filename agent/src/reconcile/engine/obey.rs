@@ -7,6 +7,7 @@ use tracing::{Instrument, info, info_span, warn};
 use trimtab_domain::spec::NodeSpec;
 
 use super::Runner;
+use super::watchman::Watchman;
 use crate::reconcile::Subsystem;
 use crate::reconcile::history::{Change, ChangeKind};
 use crate::reconcile::hold::{Hold, LONGEST_HOLD, Stand};
@@ -56,8 +57,8 @@ impl<S: Subsystem> Runner<S> {
                 let _told = answer.send(told);
                 true
             }
-            Order::Resume { answer } => {
-                let stood = self.standing.take().is_some();
+            Order::Resume { of, answer } => {
+                let stood = self.standing.take_if(|standing| of.is_none_or(|of| standing.hold.by == of)).is_some();
                 if stood {
                     self.write_down(None);
                     info!(subsystem = S::NAME, "holding the node again: the pause was ended");
@@ -72,6 +73,11 @@ impl<S: Subsystem> Runner<S> {
     async fn preview(&self, spec: &NodeSpec) -> Done {
         let nothing = NodeSpec::default();
         let gives_back = self.standing.as_ref().is_some_and(|standing| standing.hold.stand == Stand::GiveBack);
+        let instead = self.watchman.as_ref().and_then(Watchman::instead).map(|(instead, _)| instead.wish);
+        let spec = match &instead {
+            Some(before) => before.as_ref().map_or(&nothing, |wish| &*wish.spec),
+            None => spec,
+        };
         let desired = S::desired(if gives_back { &nothing } else { spec });
         match pass::preview(&self.subsystem, desired).await {
             Ok(preview) => Done::from(preview),

@@ -17,6 +17,7 @@ fn healthy() -> NodeHealth {
         generation: 3,
         source: "nodeprofiles/web".into(),
         profile_errors: Vec::new(),
+        waiting: None,
         ready: true,
         parts: ["sysctl", "kernel", "cgroup", "pinning", "allocatable", "masquerade"].map(converged).into(),
     }

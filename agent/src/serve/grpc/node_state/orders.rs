@@ -135,7 +135,7 @@ impl Orders {
         let by = self.admit(caller)?;
         let subsystem = self.switchboard.find(&request.subsystem)?;
         let (answer, told) = oneshot::channel();
-        self.switchboard.send(subsystem, Order::Resume { answer })?;
+        self.switchboard.send(subsystem, Order::Resume { of: None, answer })?;
         self.note(subsystem, "resume", (&by, String::new()));
         Ok(wire::ResumeResponse { was_paused: told.await.map_err(|_| Refused::Stopping)? })
     }
