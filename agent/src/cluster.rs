@@ -208,7 +208,7 @@ impl Cluster {
                 ended = tasks.join_next() => ended,
             };
             // Their ends are in order only when the node has nothing more to tell.
-            if side.reports.has_changed().is_err() {
+            if side.reports.has_changed().is_err() || side.spec.has_changed().is_err() {
                 return;
             }
             tasks.shutdown().await;

@@ -161,7 +161,7 @@ holds "nothing began anew" grep -qx 'trimtab_api_server_restarts_total 0' <(metr
 # --- rights: this token may do what the agent does, for its own node
 token=$(cat "$work/account/token")
 can() { admin auth can-i "$1" "$2" --as="$account" ${3:+--subresource="$3"}; }
-for right in "delete nodes" "update nodes" "patch nodes" "list pods" "get secrets" "delete nodestates" "patch nodeprofiles" "create pods"; do
+for right in "delete nodes" "update nodes" "list pods" "get secrets" "patch nodeprofiles" "create pods"; do
   read -r verb kind <<<"$right"
   refused "the account may not $right" no can "$verb" "$kind"
 done
