@@ -19,13 +19,15 @@ mod cluster;
 mod disturb;
 mod host;
 mod scenario;
+mod units;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 the lab boots machines; it is run by `make lab`:
   lab boot [--agent FILE] [--churn PODS] [TOPOLOGY...]   boots a machine for each (two, four, memory-only, forky)
-  lab inside TOPOLOGY PODS                               what runs in the machine";
+  lab inside TOPOLOGY PODS                               what runs in the machine
+  lab units                                              only what is asked of systemd, in the machine";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,6 +35,11 @@ fn main() -> ExitCode {
         ["boot", ref rest @ ..] => host::boot(&host::Order::parse(rest)),
         ["inside", topology, pods] => {
             scenario::run(topology, pods.parse().unwrap());
+            ExitCode::SUCCESS
+        }
+        ["units"] => {
+            units::run();
+            println!("ok  units");
             ExitCode::SUCCESS
         }
         // `cargo test` starts every test program.

@@ -14,6 +14,7 @@ use crate::cluster::pods::{Driver, Kubelet, Pod};
 use crate::cluster::truth::{self, Running};
 use crate::cluster::wait::{timed, until};
 use crate::disturb;
+use crate::units;
 
 /// A core with its two threads is the system's; the rest is given out by whole cores.
 pub(crate) const RESERVED: &str = "0-1";
@@ -147,6 +148,7 @@ pub(crate) fn run(topology: &str, pods: u32) {
     step("what cannot be had is refused in the kubelet's words", || refused(&mut machine));
     step("a restarted container has its CPUs again", || restarted(&mut machine));
     step("systemd reads its units again", || disturb::daemon_reload(&machine, &mut agent));
+    step("systemd stops and starts units, also by itself", units::run);
     step("a resize grows and shrinks", || disturb::resize(&mut machine, &mut agent));
     step("the runtime is restarted", || disturb::runtime_restart(&mut machine, &mut agent));
     step("the process of a sandbox dies", || disturb::sandbox_death(&mut machine, &mut agent));

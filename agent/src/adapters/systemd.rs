@@ -1,7 +1,9 @@
 //! systemd's units, their properties, starts and stops, over D-Bus: the system bus, or systemd's own socket where no bus
 //! runs.
 //!
-//! org.freedesktop.systemd1(5). A connection is made when it is needed and kept while it works.
+//! org.freedesktop.systemd1(5). A connection is made when it is needed and kept while it works. On its own socket systemd
+//! signs with its well-known name, which zbus 6.2 refuses as a sender ("Invalid unique name", seen with systemd 257): until
+//! the library takes it, systemd counts as away on a node without a system bus.
 
 mod services;
 

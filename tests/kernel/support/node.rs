@@ -19,7 +19,7 @@ use super::cgroups::Subtree;
 
 const HTTP: &str = "127.0.0.1:9808";
 /// Generous, because tests share the machine; nothing waits for it to pass.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 pub(crate) struct Node {
     folder: tempfile::TempDir,
