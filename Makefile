@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 .DEFAULT_GOAL := help
 # What `make lab` boots, and how many pods come and go there.
-LAB_MACHINES ?= two four memory-only
+LAB_MACHINES ?= two four memory-only migration
 LAB_PODS ?= 200
 
 .PHONY: help demo test check bench plan fmt clippy doc deny manifests build sbom tools fuzz lab conformance

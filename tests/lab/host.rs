@@ -46,7 +46,8 @@ pub(crate) fn boot(order: &Order) -> ExitCode {
         // A pod costs some seconds in an emulated machine; half a minute where others need the CPUs as well.
         let limit = 1200 + order.churn * 30;
         let mut command = Command::new(machine);
-        command.arg(topology).arg(folder.path()).arg(limit.to_string());
+        let hardware = if topology == "migration" { "two" } else { topology };
+        command.arg(hardware).arg(folder.path()).arg(limit.to_string());
         let (status, took) = timed(|| command.status().unwrap());
         println!("machine {topology}: {status}, {} s", took.as_secs());
         if !status.success() {
@@ -62,6 +63,7 @@ fn fill(folder: &Path, order: &Order, topology: &str) -> Result<(), String> {
     fs::copy(&order.agent, folder.join("trimtab")).map_err(text)?;
     fs::copy(std::env::current_exe().map_err(text)?, folder.join("lab")).map_err(text)?;
     let run = folder.join("run");
-    fs::write(&run, format!("#!/bin/sh\nexec /lab/lab inside {topology} {}\n", order.churn)).map_err(text)?;
+    let what = if topology == "migration" { topology.to_owned() } else { format!("inside {topology} {}", order.churn) };
+    fs::write(&run, format!("#!/bin/sh\nexec /lab/lab {what}\n")).map_err(text)?;
     fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).map_err(text)
 }

@@ -13,11 +13,17 @@
 #![allow(clippy::disallowed_methods, reason = "tests play the part of other programs")]
 
 mod agent;
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "what the hermetic tests ask of it is more")]
+#[path = "../hermetic/support"]
+mod support {
+    pub(crate) mod api_server;
+}
 mod alignment;
 mod churn;
 mod cluster;
 mod disturb;
 mod host;
+mod migration;
 mod scenario;
 mod units;
 
@@ -25,9 +31,11 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 the lab boots machines; it is run by `make lab`:
-  lab boot [--agent FILE] [--churn PODS] [TOPOLOGY...]   boots a machine for each (two, four, memory-only, forky)
+  lab boot [--agent FILE] [--churn PODS] [TOPOLOGY...]   boots a machine for each (two, four, memory-only, forky);
+                                                         `migration` moves `two` to another cgroup driver
   lab inside TOPOLOGY PODS                               what runs in the machine
-  lab units                                              only what is asked of systemd, in the machine";
+  lab units                                              only what is asked of systemd, in the machine
+  lab migration                                          only the move to another cgroup driver, in the machine";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +48,11 @@ fn main() -> ExitCode {
         ["units"] => {
             units::run();
             println!("ok  units");
+            ExitCode::SUCCESS
+        }
+        ["migration"] => {
+            migration::run();
+            println!("ok  migration");
             ExitCode::SUCCESS
         }
         // `cargo test` starts every test program.
