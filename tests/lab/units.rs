@@ -1,12 +1,15 @@
 //! What the move to another cgroup driver asks of systemd: states, stops, starts, and a start that comes by itself.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
 use trimtab::adapters::systemd::Systemd;
 use trimtab::ports::services::{Activity, ServiceState, Services};
+use trimtab::ports::units::{UnitChange, Units};
+use trimtab_domain::cpuset::CpuSet;
 
 use crate::agent::LIMIT;
 use crate::cluster::wait::until;
@@ -20,13 +23,44 @@ const TEXT: &str = "[Service]\nExecStart=/usr/bin/busybox sleep 2147483647\n";
 const LATER: Duration = Duration::from_secs(1);
 const MUCH_LATER: Duration = Duration::from_secs(600);
 
-/// Over the system bus, with a unit of its own.
+/// A root with systemd's own socket and no bus, as on nodes of the smallest images.
+const WITHOUT_BUS: &str = "/run/lab/without-bus";
+
+/// Over the system bus and over systemd's own socket, with a unit of its own.
 pub(crate) fn run() {
     fs::write(FILE, TEXT).unwrap();
     system("systemctl", &["daemon-reload"]);
-    started_and_stopped(Path::new("/"));
+    let run = Path::new(WITHOUT_BUS).join("run");
+    fs::create_dir_all(&run).unwrap();
+    symlink("/run/systemd", run.join("systemd")).unwrap();
+    for root in ["/", WITHOUT_BUS] {
+        started_and_stopped(Path::new(root));
+        pinned(Path::new(root));
+    }
+    fs::remove_dir_all(WITHOUT_BUS).unwrap();
     fs::remove_file(FILE).unwrap();
     system("systemctl", &["daemon-reload"]);
+}
+
+/// Properties reach the unit's cgroup.
+fn pinned(root: &Path) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let systemd = Systemd::new(root);
+    runtime.block_on(systemd.start(UNIT)).unwrap();
+    let file = format!("/sys/fs/cgroup/system.slice/{UNIT}/cpuset.cpus");
+    for cpus in ["1", "0-1"] {
+        let change = UnitChange { cpus: Some(CpuSet::parse(cpus).unwrap()), ..UnitChange::default() };
+        runtime.block_on(systemd.set(UNIT, &change)).unwrap();
+        until("the unit has its CPUs", LIMIT, || match fs::read_to_string(&file) {
+            Ok(text) if text.trim() == cpus => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+    runtime.block_on(systemd.stop(UNIT)).unwrap();
+    until("the unit has stopped", LIMIT, || match runtime.block_on(systemd.state(UNIT)) {
+        Ok(ServiceState { activity: Activity::Inactive, .. }) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
 }
 
 fn started_and_stopped(root: &Path) {

@@ -1,10 +1,9 @@
 //! systemd's units, their properties, starts and stops, over D-Bus: the system bus, or systemd's own socket where no bus
 //! runs.
 //!
-//! org.freedesktop.systemd1(5). A connection is made when it is needed and kept while it works. On its own socket systemd
-//! signs with its well-known name, which zbus 6.2 refuses as a sender ("Invalid unique name", seen with systemd 257): until
-//! the library takes it, systemd counts as away on a node without a system bus.
+//! org.freedesktop.systemd1(5). A connection is made when it is needed and kept while it works.
 
+mod peer;
 mod services;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +19,7 @@ use trimtab_domain::cpuset::CpuSet;
 use zbus::connection::{Builder, Connection};
 use zbus::{DynamicType, Error, Message, Variant};
 
+use self::peer::Peer;
 use crate::ports::units::{Answer, UnitChange, UnitError, Units};
 
 /// The system bus (dbus-daemon(1)).
@@ -43,7 +43,7 @@ pub struct Systemd {
 }
 
 /// How one speaks to a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Speech {
     Bus,
     Peer,
@@ -142,10 +142,11 @@ fn refusal(method: &'static str, unit: &str, name: &str, words: String) -> UnitE
 /// Connects and asks for the version.
 async fn open(socket: &Path, speech: Speech) -> Result<Connection, String> {
     let stream = UnixStream::connect(socket).await.map_err(|error| error.to_string())?;
-    let stream = stream.into_std().map_err(|error| error.to_string())?;
-    let builder = Builder::unix_stream(stream).method_timeout(DEADLINE);
-    let builder = if speech == Speech::Peer { builder.p2p() } else { builder };
-    let connection = builder.build().await.map_err(|error| error.to_string())?;
+    let builder = match speech {
+        Speech::Bus => Builder::unix_stream(stream.into_std().map_err(|error| error.to_string())?),
+        Speech::Peer => Builder::socket(Peer(stream)).p2p(),
+    };
+    let connection = builder.method_timeout(DEADLINE).build().await.map_err(|error| error.to_string())?;
     let interface = "org.freedesktop.DBus.Properties";
     let body = (MANAGER, "Version");
     let answer = connection

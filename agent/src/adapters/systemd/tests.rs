@@ -1,6 +1,8 @@
 //! A manager that answers over a real socket, as systemd's private one does.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
+pub(super) mod signed;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use trimtab_domain::cgroup::Quota;
 use zbus::message::Type;
 use zbus::{Guid, MessageStream, Variant};
 
+use self::signed::Signed;
 use super::*;
 use crate::ports::services::Services;
 
@@ -29,7 +32,7 @@ fn manager(root: &Path, version: &'static str, error: Option<&'static str>) -> m
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let guid = Guid::generate();
-            let connection = Builder::unix_stream(stream.into_std().unwrap()).server(guid).p2p().build().await.unwrap();
+            let connection = Builder::socket(Signed(stream)).server(guid).p2p().build().await.unwrap();
             tokio::spawn(answer(connection, version, error, told.clone()));
         }
     });
@@ -175,7 +178,7 @@ fn starter(root: &Path, unit: Unit) -> mpsc::UnboundedReceiver<String> {
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let guid = Guid::generate();
-        let connection = Builder::unix_stream(stream.into_std().unwrap()).server(guid).p2p().build().await.unwrap();
+        let connection = Builder::socket(Signed(stream)).server(guid).p2p().build().await.unwrap();
         let mut messages = MessageStream::from(connection.clone());
         while let Some(Ok(message)) = messages.next().await {
             let header = message.header();
