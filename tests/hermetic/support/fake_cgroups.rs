@@ -7,10 +7,12 @@
 //! - a sandbox in every pod, which must not be pinned;
 //! - the topology in sysfs, and names in the log directories.
 
+mod kernel;
+mod machine;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::errno::Errno;
 use trimtab::adapters::cgroup_fs::CgroupFs;
 use trimtab::adapters::kubelet_config::KubeletFiles;
 use trimtab::adapters::pod_names::LogNames;
@@ -25,22 +27,10 @@ use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::spec::cgroup::CgroupDriver;
 use trimtab_domain::workload::{PodUid, QosClass};
 
+use self::kernel::{children, effective_name, set_of, write_v2};
+pub(crate) use self::machine::{Shape, make_topology};
 use super::fake_host::{Contents, FakeHost};
 use super::fake_ledger::FakeLedger;
-
-/// Shape of the machine.
-#[derive(Clone, Copy)]
-pub(crate) struct Shape {
-    pub(crate) nodes: u32,
-    pub(crate) cores_per_node: u32,
-    pub(crate) threads: u32,
-}
-
-impl Shape {
-    pub(crate) const fn cpus(self) -> u32 {
-        self.nodes * self.cores_per_node * self.threads
-    }
-}
 
 /// What a container asks for.
 #[derive(Clone, Copy, Debug)]
@@ -361,33 +351,17 @@ impl FakeCgroups {
         }
     }
 
-    /// A bound of CPU time. Version 1 refuses one that is wider than that of the cgroup above, and one that is narrower
-    /// than that of a cgroup below (`tg_cfs_schedulable_down`); version 2 takes every one.
+    /// A bound of CPU time.
     fn make_quota(&self, path: &str, file: &'static str, text: &str) {
         let target = self.file_of(path, file);
         self.host.file(&target, format!("{text}\n"));
-        if file == "cpu.max" {
-            self.host.on_write(target, |text, _| {
-                let (quota, period) = text.trim().split_once(' ').unwrap_or((text.trim(), "100000"));
-                let valid = quota == "max" || quota.parse::<u64>().is_ok();
-                if valid { Ok(format!("{quota} {period}")) } else { Err(Errno::EINVAL) }
-            });
-            return;
-        }
-        let directory = target.parent().unwrap().to_owned();
-        self.host.on_write(target, move |text, contents| {
-            let quota: i64 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
-            let of = |contents: &Contents, directory: &Path| -> Option<i64> {
-                contents.get(&directory.join(file))?.trim().parse().ok().filter(|quota| *quota >= 0)
-            };
-            let above = directory.parent().and_then(|parent| of(contents, parent));
-            let below = children(contents, &directory, file);
-            let widest = below.iter().filter_map(|child| of(contents, child)).max();
-            if quota >= 0 && (above.is_some_and(|above| quota > above) || widest.is_some_and(|widest| quota < widest)) {
-                return Err(Errno::EINVAL);
+        match file {
+            "cpu.max" => self.host.on_write(target, |text, _| kernel::quota_v2(text)),
+            _ => {
+                let directory = target.parent().unwrap().to_owned();
+                self.host.on_write(target, move |text, contents| kernel::quota_v1(contents, &directory, file, text))
             }
-            Ok(quota.to_string())
-        });
+        };
     }
 
     /// A process in the cgroup; its number is derived from the path.
@@ -434,23 +408,7 @@ impl FakeCgroups {
         let directory = file.parent().unwrap().to_owned();
         let version = self.version;
         self.host.on_write(file, move |text, contents| {
-            let set = CpuSet::parse(text.trim()).map_err(|_| Errno::EINVAL)?;
-            if !set.is_subset(&all) {
-                return Err(Errno::ERANGE);
-            }
-            if version == Version::V1 {
-                check_v1(contents, &directory, kind, &set)?;
-            }
-            if set.is_empty() && populated(contents, &directory) {
-                return Err(Errno::ENOSPC);
-            }
-            match version {
-                Version::V1 => {
-                    contents.insert(directory.join(effective_name(Version::V1, kind)), format!("{set}\n"));
-                }
-                Version::V2 => write_v2(contents, &directory, kind, &set),
-            }
-            Ok(set.to_string())
+            kernel::write_set(contents, (version, kind), &directory, (text, &all))
         });
     }
 }
@@ -464,74 +422,4 @@ pub(crate) fn id(uid: &str, number: u32) -> String {
 
 fn pid_of(path: &str) -> u32 {
     1000 + path.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 1_000_000
-}
-
-fn effective_name(version: Version, kind: &str) -> String {
-    if version == Version::V1 { format!("cpuset.effective_{kind}") } else { format!("cpuset.{kind}.effective") }
-}
-
-fn set_of(contents: &Contents, file: &Path) -> Option<CpuSet> {
-    contents.get(file).map(|text| CpuSet::parse(text.trim()).unwrap())
-}
-
-fn populated(contents: &Contents, directory: &Path) -> bool {
-    let procs =
-        |path: &Path| path.starts_with(directory) && path.file_name().is_some_and(|name| name == "cgroup.procs");
-    contents.iter().any(|(path, text)| procs(path) && !text.is_empty())
-}
-
-fn children(contents: &Contents, directory: &Path, file: &str) -> Vec<PathBuf> {
-    let child = |path: &Path| path.parent().and_then(Path::parent) == Some(directory);
-    let named = contents.keys().filter(|path| path.file_name().is_some_and(|name| name == file) && child(path));
-    named.map(|path| path.parent().unwrap().to_owned()).collect()
-}
-
-/// In the order of the kernel (`validate_change`): a cgroup with children that have sets is busy before it is populated.
-fn check_v1(contents: &Contents, directory: &Path, kind: &str, set: &CpuSet) -> Result<(), Errno> {
-    let file = format!("cpuset.{kind}");
-    for child in children(contents, directory, &file) {
-        if !set_of(contents, &child.join(&file)).unwrap().is_subset(set) {
-            return Err(Errno::EBUSY);
-        }
-    }
-    let parent = directory.parent().and_then(|parent| set_of(contents, &parent.join(&file)));
-    if parent.is_some_and(|parent| !set.is_subset(&parent)) {
-        return Err(Errno::EACCES);
-    }
-    Ok(())
-}
-
-fn write_v2(contents: &mut Contents, directory: &Path, kind: &str, set: &CpuSet) {
-    let effective = effective_name(Version::V2, kind);
-    let above = directory.parent().and_then(|parent| set_of(contents, &parent.join(&effective))).unwrap_or_default();
-    let granted = set.intersection(&above);
-    let granted = if granted.is_empty() { above } else { granted };
-    contents.insert(directory.join(&effective), format!("{granted}\n"));
-    for child in children(contents, directory, &effective) {
-        let configured = set_of(contents, &child.join(format!("cpuset.{kind}"))).unwrap_or_default();
-        write_v2(contents, &child, kind, &configured);
-    }
-}
-
-/// sysfs and procfs of a machine whose threads are numbered as on most: all first threads, then all second ones.
-pub(crate) fn make_topology(host: &FakeHost, shape: Shape) {
-    let cores = shape.nodes * shape.cores_per_node;
-    let all = CpuSet::range(0, shape.cpus() - 1);
-    host.file("/sys/devices/system/cpu/online", format!("{all}\n"));
-    host.file("/sys/devices/system/cpu/present", format!("{all}\n"));
-    host.file("/proc/meminfo", format!("MemTotal:       {} kB\n", u64::from(shape.nodes) * (16 << 20)));
-    for cpu in all.iter() {
-        let core = cpu % cores;
-        let node = core / shape.cores_per_node;
-        let topology = format!("/sys/devices/system/cpu/cpu{cpu}/topology");
-        host.file(format!("{topology}/core_id"), format!("{core}\n"));
-        host.file(format!("{topology}/physical_package_id"), format!("{node}\n"));
-        host.link(format!("/sys/devices/system/node/node{node}/cpu{cpu}"), format!("../../cpu/cpu{cpu}"));
-    }
-    for node in 0..shape.nodes {
-        let directory = format!("/sys/devices/system/node/node{node}");
-        let row: Vec<String> = (0..shape.nodes).map(|other| if other == node { "10" } else { "20" }.into()).collect();
-        host.file(format!("{directory}/meminfo"), format!("Node {node} MemTotal:       {} kB\n", 16 << 20));
-        host.file(format!("{directory}/distance"), format!("{}\n", row.join(" ")));
-    }
 }
