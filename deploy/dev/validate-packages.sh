@@ -39,6 +39,8 @@ helm template trimtab "$chart" "${in_own_namespace[@]}" >"$rendered/chart.yaml"
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set objects.enabled=true >"$rendered/chart-objects.yaml"
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set objects.enabled=true --set migration.enabled=true \
   >"$rendered/chart-migration.yaml"
+helm template trimtab "$chart" "${in_own_namespace[@]}" --set objects.enabled=true --set migration.enabled=true \
+  --set migration.runtimeConfigDirectory=/etc/crio >"$rendered/chart-migration-crio.yaml"
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set rollback=true >"$rendered/chart-rollback.yaml"
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set 'rollbackNodes={node-1,node-2}' \
   -s templates/rollback-jobs.yaml >"$rendered/chart-jobs.yaml"

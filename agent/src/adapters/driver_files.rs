@@ -2,6 +2,9 @@
 //!
 //! The files are edited in place, comments and order stay. A copy of what was there is kept as `FILE.trimtab-before`, and a
 //! file that was not there is noted as `FILE.trimtab-absent`; both stay after the end, for a person, until the next beginning.
+//! CRI-O reads every file of its directory, whatever its name, so the copy of its drop-in lies in the directory above.
+
+mod drop_in;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +26,7 @@ const ABSENT: &str = ".trimtab-absent";
 /// Text of the note that a file was not there.
 const ABSENT_TEXT: &str = "The file without this ending did not exist before Trimtab made it; remove it to go back.\n";
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
+const CRIO_UNIT: &str = "crio.service";
 
 /// Which files and units a migration is about; kept with its journal, so that a later start means the same ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,22 @@ pub struct Places {
     pub runtime_config: PathBuf,
     /// Handlers of containerd whose driver is set; `None`: the runtime is CRI-O.
     pub handlers: Option<Vec<String>>,
+}
+
+impl Places {
+    /// Both files, the runtime's first.
+    fn files(&self) -> [&Path; 2] {
+        [&self.runtime_config, &self.kubelet_config]
+    }
+
+    /// Where the copy of one of the files lies.
+    fn copy_of(&self, path: &Path, ending: &str) -> PathBuf {
+        let is_drop_in = self.handlers.is_none() && path == self.runtime_config;
+        let directory = if is_drop_in { path.parent().and_then(Path::parent) } else { path.parent() };
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(ending);
+        directory.unwrap_or(Path::new("/")).join(name)
+    }
 }
 
 /// What the files say.
@@ -120,9 +140,12 @@ impl DriverFiles {
         let configured = self.runtimes.drivers().drivers;
         let handlers: Vec<String> = configured.iter().filter_map(|one| handler(&one.component)).collect();
         let is_crio = configured.iter().any(|one| one.component == Component::CriO);
+        // Files of a containerd that something else uses lie beside many a CRI-O.
+        let names_crio = spec.runtime_unit.as_deref().is_some_and(|unit| unit.starts_with("crio"));
         let (unit, file, handlers) = match (handlers.is_empty(), is_crio) {
+            (_, true) if names_crio => (CRIO_UNIT, CRIO_DROP_IN, None),
             (false, _) => ("containerd.service", CONTAINERD_CONFIG, Some(handlers)),
-            (true, true) => ("crio.service", CRIO_DROP_IN, None),
+            (true, true) => (CRIO_UNIT, CRIO_DROP_IN, None),
             (true, false) => return Err(unfit("neither containerd nor CRI-O is known on this node".into())),
         };
         Ok(Places {
@@ -139,7 +162,8 @@ impl DriverFiles {
     /// # Errors
     /// [`DriverFileError`] if one cannot be read or understood.
     pub fn look(&self, places: &Places, target: CgroupDriver) -> Result<FilesNow, DriverFileError> {
-        let original = self.is_original(&places.kubelet_config)? && self.is_original(&places.runtime_config)?;
+        let original =
+            self.is_original(places, &places.kubelet_config)? && self.is_original(places, &places.runtime_config)?;
         Ok(FilesNow { kubelet: self.kubelet_driver(places)?, runtime: self.runtime_driver(places, target)?, original })
     }
 
@@ -150,22 +174,8 @@ impl DriverFiles {
     pub fn check(&self, places: &Places, target: CgroupDriver) -> Result<(), DriverFileError> {
         self.edited_kubelet(places, target)?;
         self.edited_runtime(places, target)?;
-        for path in [&places.kubelet_config, &places.runtime_config] {
-            let directory = path.parent().unwrap_or(Path::new("/"));
-            let mode = self.host.mode(directory)?;
-            if !mode.is_some_and(|mode| mode.may_write) {
-                return Err(unfit(format!(
-                    "{} cannot be written by the agent; deploy deploy/components/migration, which mounts it so",
-                    directory.display()
-                )));
-            }
-            if let Some(target) = self.host.read_link(path)? {
-                return Err(unfit(format!(
-                    "{} is a link to {}; name the file itself in cgroup.migration",
-                    path.display(),
-                    target.display()
-                )));
-            }
+        for path in places.files() {
+            self.check_place(path, &places.copy_of(path, BEFORE))?;
         }
         let file = places.kubelet_config.display().to_string();
         let kubelet = self.kubelet.settings().driver;
@@ -176,18 +186,52 @@ impl DriverFiles {
             )));
         }
         let file = places.runtime_config.display().to_string();
-        let elsewhere = self.of_runtime(places).into_iter().find(|driver| {
-            // A drop-in of ours is the last that CRI-O reads.
-            places.handlers.is_some() && !is_of(driver, &file)
+        let elsewhere = self.of_runtime(places).into_iter().find(|driver| match places.handlers {
+            Some(_) => !is_of(driver, &file),
+            None => drop_in::is_overruled_by(&places.runtime_config, &driver.source),
         });
         elsewhere.map_or(Ok(()), |other| {
+            let remedy = match places.handlers {
+                _ if !Path::new(&other.source).is_absolute() => "remove it there",
+                Some(_) => "name that file in cgroup.migration.runtimeConfig",
+                None => "name a file that is read after it in cgroup.migration.runtimeConfig",
+            };
             Err(unfit(format!(
-                "the driver of {} is set by {}, which an edit of {file} would not change; name that file in \
-                 cgroup.migration.runtimeConfig",
+                "the driver of {} is set by {}, which an edit of {file} would not change; {remedy}",
                 other.component.describe(),
-                other.source
+                other.source,
             )))
         })
+    }
+
+    /// Whether a file can be replaced, and a copy kept.
+    fn check_place(&self, path: &Path, copy: &Path) -> Result<(), DriverFileError> {
+        for directory in [path, copy].map(|file| file.parent().unwrap_or(Path::new("/"))) {
+            match self.host.mode(directory)? {
+                Some(mode) if mode.may_write => {}
+                Some(_) => {
+                    return Err(unfit(format!(
+                        "{} cannot be written by the agent; deploy deploy/components/migration, which mounts it so",
+                        directory.display()
+                    )));
+                }
+                None => {
+                    return Err(unfit(format!(
+                        "{} does not exist, or deploy/components/migration does not mount it; make it, or name another \
+                         file in cgroup.migration",
+                        directory.display()
+                    )));
+                }
+            }
+        }
+        match self.host.read_link(path)? {
+            Some(target) => Err(unfit(format!(
+                "{} is a link to {}; name the file itself in cgroup.migration",
+                path.display(),
+                target.display()
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Sets the driver in the kubelet's file.
@@ -196,7 +240,7 @@ impl DriverFiles {
     /// [`DriverFileError`]; [`DriverFileError::Unfit`] if another layer of the configuration has the last word.
     pub fn edit_kubelet(&self, places: &Places, target: CgroupDriver) -> Result<(), DriverFileError> {
         let text = self.edited_kubelet(places, target)?;
-        self.keep_and_replace(&places.kubelet_config, &text)?;
+        self.keep_and_replace(places, &places.kubelet_config, &text)?;
         match self.kubelet.settings().driver {
             Some(driver) if driver.driver != target => Err(unfit(format!(
                 "{} says {target}, and {} says {}",
@@ -214,7 +258,7 @@ impl DriverFiles {
     /// As [`Self::edit_kubelet`].
     pub fn edit_runtime(&self, places: &Places, target: CgroupDriver) -> Result<(), DriverFileError> {
         let text = self.edited_runtime(places, target)?;
-        self.keep_and_replace(&places.runtime_config, &text)?;
+        self.keep_and_replace(places, &places.runtime_config, &text)?;
         match self.of_runtime(places).into_iter().find(|driver| driver.driver != target) {
             Some(driver) => Err(unfit(format!(
                 "{} says {target}, and {} says {} of {}",
@@ -232,14 +276,22 @@ impl DriverFiles {
     /// # Errors
     /// [`DriverFileError`].
     pub fn restore(&self, places: &Places) -> Result<(), DriverFileError> {
-        for path in [&places.runtime_config, &places.kubelet_config] {
-            if let Some(text) = self.host.read(&beside(path, BEFORE))? {
+        for path in places.files() {
+            if let Some(text) = self.host.read(&places.copy_of(path, BEFORE))? {
                 self.host.replace(path, &text)?;
-            } else if self.host.read(&beside(path, ABSENT))?.is_some() {
+            } else if self.host.read(&places.copy_of(path, ABSENT))?.is_some() {
                 self.host.remove(path)?;
             }
         }
         Ok(())
+    }
+
+    /// Removes what an edit that was cut short left: CRI-O would read that, too, or not start.
+    ///
+    /// # Errors
+    /// [`DriverFileError`].
+    pub fn forget_unfinished(&self, places: &Places) -> Result<(), DriverFileError> {
+        Ok(places.files().into_iter().try_for_each(|path| self.host.discard_unfinished(path))?)
     }
 
     /// Removes the copies of an earlier migration: what is there now is what there will be a way back to.
@@ -247,21 +299,20 @@ impl DriverFiles {
     /// # Errors
     /// [`DriverFileError`].
     pub fn forget_copies(&self, places: &Places) -> Result<(), DriverFileError> {
-        for path in [&places.runtime_config, &places.kubelet_config] {
+        for path in places.files() {
             for ending in [BEFORE, ABSENT] {
-                self.host.remove(&beside(path, ending))?;
-                self.host.discard_unfinished(&beside(path, ending))?;
+                self.host.remove(&places.copy_of(path, ending))?;
+                self.host.discard_unfinished(&places.copy_of(path, ending))?;
             }
-            self.host.discard_unfinished(path)?;
         }
-        Ok(())
+        self.forget_unfinished(places)
     }
 
-    fn is_original(&self, path: &Path) -> Result<bool, DriverFileError> {
-        if let Some(before) = self.host.read(&beside(path, BEFORE))? {
+    fn is_original(&self, places: &Places, path: &Path) -> Result<bool, DriverFileError> {
+        if let Some(before) = self.host.read(&places.copy_of(path, BEFORE))? {
             return Ok(self.host.read(path)?.as_deref() == Some(before.as_str()));
         }
-        let was_absent = self.host.read(&beside(path, ABSENT))?.is_some();
+        let was_absent = self.host.read(&places.copy_of(path, ABSENT))?.is_some();
         Ok(!was_absent || self.host.read(path)?.is_none())
     }
 
@@ -290,9 +341,11 @@ impl DriverFiles {
             Some(handlers) => has_containerd_driver(text.as_deref(), handlers, target).map_err(|error| {
                 DriverFileError::Runtime { path: places.runtime_config.display().to_string(), error }
             })?,
-            // Without a drop-in of ours what others say is in force.
-            None if text.is_none() => self.of_runtime(places).iter().all(|driver| driver.driver == target),
-            None => text.as_deref() == Some(crio_drop_in(target).as_str()),
+            None => match text.filter(|text| drop_in::is_ours(text)) {
+                Some(text) => text == crio_drop_in(target),
+                // Without a drop-in of ours what others say is in force.
+                None => self.of_runtime(places).iter().all(|driver| driver.driver == target),
+            },
         };
         Ok(if is_so { target } else { other })
     }
@@ -308,10 +361,18 @@ impl DriverFiles {
     }
 
     fn edited_runtime(&self, places: &Places, target: CgroupDriver) -> Result<String, DriverFileError> {
-        let Some(handlers) = &places.handlers else { return Ok(crio_drop_in(target)) };
         let text = self.host.read(&places.runtime_config)?;
-        let names: Vec<&str> = handlers.iter().map(String::as_str).collect();
         let path = places.runtime_config.display().to_string();
+        let Some(handlers) = &places.handlers else {
+            return match text.filter(|text| !drop_in::is_ours(text)) {
+                Some(_) => Err(unfit(format!(
+                    "{path} is not Trimtab's; name a file of its own in cgroup.migration.runtimeConfig, which CRI-O reads \
+                     after all others"
+                ))),
+                None => Ok(crio_drop_in(target)),
+            };
+        };
+        let names: Vec<&str> = handlers.iter().map(String::as_str).collect();
         set_containerd_driver(text.as_deref(), &names, target).map_err(|error| DriverFileError::Runtime { path, error })
     }
 
@@ -327,15 +388,15 @@ impl DriverFiles {
     }
 
     /// The copy reaches the disk before the file is touched; one that is there is older, and is the one to go back to.
-    fn keep_and_replace(&self, path: &Path, text: &str) -> Result<(), DriverFileError> {
+    fn keep_and_replace(&self, places: &Places, path: &Path, text: &str) -> Result<(), DriverFileError> {
         let before = self.host.read(path)?;
         let is_kept = [BEFORE, ABSENT].iter().try_fold(false, |kept, ending| {
-            Ok::<bool, FileError>(kept || self.host.read(&beside(path, ending))?.is_some())
+            Ok::<bool, FileError>(kept || self.host.read(&places.copy_of(path, ending))?.is_some())
         })?;
         if !is_kept {
             match &before {
-                Some(before) => self.host.replace(&beside(path, BEFORE), before)?,
-                None => self.host.replace(&beside(path, ABSENT), ABSENT_TEXT)?,
+                Some(before) => self.host.replace(&places.copy_of(path, BEFORE), before)?,
+                None => self.host.replace(&places.copy_of(path, ABSENT), ABSENT_TEXT)?,
             }
         }
         if before.as_deref() != Some(text) {
@@ -355,12 +416,6 @@ fn handler(component: &Component) -> Option<String> {
         Component::Containerd { handler, .. } => Some(handler.clone()),
         _ => None,
     }
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
 }
 
 fn unfit(words: String) -> DriverFileError {

@@ -139,6 +139,11 @@ fn cri_o_reads_its_drop_ins_by_name() {
     host.file("/etc/crio/crio.conf.d/10-x.conf", "[crio.runtime]\ncgroup_manager = \"systemd\"\n");
     host.file("/etc/crio/crio.conf.d/05-y.conf", "[crio.runtime]\nconmon_cgroup = \"\"\n");
     assert_eq!(shown(&settings(&host)), ["CRI-O: systemd (/etc/crio/crio.conf.d/10-x.conf)"]);
+    // It reads every file of the directory and of those in it, in the order of a walk.
+    host.file("/etc/crio/crio.conf.d/20-z/a", "[crio.runtime]\ncgroup_manager = \"cgroupfs\"\n");
+    assert_eq!(shown(&settings(&host)), ["CRI-O: cgroupfs (/etc/crio/crio.conf.d/20-z/a)"]);
+    host.file("/etc/crio/crio.conf.d/20-z.backup", "[crio.runtime]\ncgroup_manager = \"systemd\"\n");
+    assert_eq!(shown(&settings(&host)), ["CRI-O: systemd (/etc/crio/crio.conf.d/20-z.backup)"]);
     process(&host, 9, "crio", &["crio", "--cgroup-manager=cgroupfs"]);
     let found = settings(&host);
     assert_eq!(shown(&found), ["CRI-O: cgroupfs (command line of the running CRI-O)"]);

@@ -1,5 +1,6 @@
 //! A node is moved to another cgroup driver: the executor against doubles of the API server, systemd and the runtime.
 
+mod crio;
 mod failing;
 mod refusing;
 
@@ -33,6 +34,7 @@ struct World {
     name: &'static str,
     services: FakeServices,
     disk: TempDir,
+    target: CgroupDriver,
     spec: MigrationSpec,
     own: OwnPod,
 }
@@ -45,10 +47,15 @@ impl World {
     /// A node of a cluster, with a pod of a ReplicaSet, one of a DaemonSet, a static one and the agent's own.
     fn on(server: Double, name: &'static str) -> Self {
         let services = FakeServices::new(name, &server);
+        Self::with(services, server, name)
+    }
+
+    fn with(services: FakeServices, server: Double, name: &'static str) -> Self {
         let own = OwnPod::Named { namespace: "trimtab-system".into(), name: format!("agent-{name}") };
         services.rename("agent", &format!("agent-{name}"));
         let disk = tempfile::tempdir().unwrap();
-        let world = Self { server, name, services, disk, spec: MigrationSpec::default(), own };
+        let (target, spec) = (CgroupDriver::Systemd, MigrationSpec::default());
+        let world = Self { server, name, services, disk, target, spec, own };
         world.pod("shop", &format!("web-{name}"), owned("ReplicaSet"));
         world.pod("kube-system", &format!("daemon-{name}"), owned("DaemonSet"));
         world.pod("trimtab-system", &format!("agent-{name}"), owned("DaemonSet"));
@@ -114,9 +121,9 @@ impl World {
         Scene::named(&self.server, self.name, engine)
     }
 
-    /// Puts a profile in force that asks for systemd, and for this migration.
+    /// Puts a profile in force that asks for this migration.
     fn ask(&self, engine: &Engine, generation: u64, migration: Option<MigrationSpec>) {
-        let cgroup = CgroupSpec { driver: Some(CgroupDriver::Systemd), migration };
+        let cgroup = CgroupSpec { driver: Some(self.target), migration };
         engine.hold(generation, NodeSpec { name: "p".into(), cgroup, ..NodeSpec::default() });
     }
 

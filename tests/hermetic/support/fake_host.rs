@@ -319,7 +319,9 @@ impl HostFiles for FakeHost {
     }
 
     /// A replace here is never cut short.
-    fn discard_unfinished(&self, _path: &Path) -> Result<(), FileError> {
+    fn discard_unfinished(&self, path: &Path) -> Result<(), FileError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.node().contents.remove(&checked(path).with_file_name(format!(".{name}.trimtab-new")));
         Ok(())
     }
 

@@ -5,10 +5,13 @@
 //!   driver is one that it is sick with; one whose driver is not the runtime's never gets ready;
 //! - a runtime that does not run answers nothing, and its sandboxes outlive it;
 //! - every change, in order, and one after or before which the caller dies: it is never answered;
-//! - timers that start a unit by themselves, which outlive the agent.
+//! - timers that start a unit by themselves, which outlive the agent;
+//! - the runtime is containerd, or a CRI-O that reads every file of its directory, whatever its name, and does not start with
+//!   one that is no TOML, nor with cgroupfs and another place for conmon than the pod.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -30,6 +33,9 @@ pub(crate) const KUBELET: &str = "kubelet.service";
 pub(crate) const RUNTIME: &str = "containerd.service";
 pub(crate) const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 pub(crate) const RUNTIME_CONFIG: &str = "/etc/containerd/config.toml";
+pub(crate) const CRIO: &str = "crio.service";
+pub(crate) const CRIO_CONFIG: &str = "/etc/crio/crio.conf";
+pub(crate) const CRIO_DIRECTORY: &str = "/etc/crio/crio.conf.d";
 
 /// When in a change the caller dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +50,7 @@ pub(crate) struct FakeServices {
     pub(crate) host: FakeHost,
     node: String,
     server: ApiServer,
+    runtime: &'static str,
     state: Arc<Mutex<State>>,
 }
 
@@ -67,12 +74,24 @@ impl FakeServices {
     /// A node with cgroupfs everywhere, the pod of a DaemonSet and the agent's own.
     pub(crate) fn new(node: &str, server: &ApiServer) -> Self {
         let host = FakeHost::new();
-        host.file(KUBELET_CONFIG, "kind: KubeletConfiguration\ncgroupDriver: cgroupfs # by hand\nmaxPods: 7\n");
         host.file(RUNTIME_CONFIG, "version = 2\n# by hand\n");
+        Self::of(node, server, host, RUNTIME)
+    }
+
+    /// The same, with CRI-O.
+    pub(crate) fn with_crio(node: &str, server: &ApiServer) -> Self {
+        let host = FakeHost::new();
+        host.file(CRIO_CONFIG, "[crio.runtime]\ncgroup_manager = \"cgroupfs\"\nconmon_cgroup = \"pod\" # by hand\n");
+        host.file(format!("{CRIO_DIRECTORY}/10-crun.conf"), "[crio.runtime]\ndefault_runtime = \"crun\"\n");
+        Self::of(node, server, host, CRIO)
+    }
+
+    fn of(node: &str, server: &ApiServer, host: FakeHost, runtime: &'static str) -> Self {
+        host.file(KUBELET_CONFIG, "kind: KubeletConfiguration\ncgroupDriver: cgroupfs # by hand\nmaxPods: 7\n");
         let cgroupfs = CgroupDriver::Cgroupfs;
         let state = State {
-            active: [(KUBELET, 1_000), (RUNTIME, 1_000)].into(),
-            known: [KUBELET, RUNTIME].into(),
+            active: [(KUBELET, 1_000), (runtime, 1_000)].into(),
+            known: [KUBELET, runtime].into(),
             running: cgroupfs,
             kubelet: cgroupfs,
             sandboxes: vec![sandbox("daemon", "/kubepods/podd"), sandbox("agent", "/kubepods/poda")],
@@ -85,7 +104,8 @@ impl FakeServices {
             never_starts_with: None,
             refusing: BTreeSet::new(),
         };
-        let services = Self { host, node: node.to_owned(), server: server.clone(), state: Arc::new(Mutex::new(state)) };
+        let (node, server, state) = (node.to_owned(), server.clone(), Arc::new(Mutex::new(state)));
+        let services = Self { host, node, server, runtime, state };
         services.tell(true, 1_000);
         services
     }
@@ -142,14 +162,14 @@ impl FakeServices {
     /// Both are restarted by somebody, and read their files.
     pub(crate) fn restart(&self) {
         self.state().active.clear();
-        [RUNTIME, KUBELET].into_iter().for_each(|unit| self.start_unit(unit));
+        [self.runtime, KUBELET].into_iter().for_each(|unit| self.start_unit(unit));
     }
 
     /// Drivers of running kubelet and runtime; `None`: it does not run.
     pub(crate) fn running(&self) -> (Option<CgroupDriver>, Option<CgroupDriver>) {
         let state = self.state();
         let of = |unit, driver| state.active.contains_key(unit).then_some(driver);
-        (of(KUBELET, state.kubelet), of(RUNTIME, state.running))
+        (of(KUBELET, state.kubelet), of(self.runtime, state.running))
     }
 
     pub(crate) fn timers(&self) -> Vec<String> {
@@ -159,7 +179,7 @@ impl FakeServices {
     /// What systemd does once the time of all timers has come.
     pub(crate) fn strike_timers(&self) {
         let timers: Vec<String> = std::mem::take(&mut self.state().timers).into_keys().collect();
-        for unit in [RUNTIME, KUBELET].into_iter().filter(|unit| timers.iter().any(|timer| timer == unit)) {
+        for unit in [self.runtime, KUBELET].into_iter().filter(|unit| timers.iter().any(|timer| timer == unit)) {
             self.start_unit(unit);
         }
     }
@@ -174,8 +194,29 @@ impl FakeServices {
         if is_systemd { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs }
     }
 
+    /// What a runtime that starts now uses; `None`: it does not start.
+    fn runtime_driver(&self) -> Option<CgroupDriver> {
+        if self.runtime == RUNTIME {
+            return Some(self.file_driver(RUNTIME_CONFIG));
+        }
+        let (mut manager, mut conmon) = ("systemd".to_owned(), "system.slice".to_owned());
+        let files = self.host.snapshot();
+        let drop_ins = files.iter().filter(|(path, _)| path.starts_with(CRIO_DIRECTORY));
+        for text in files.get(Path::new(CRIO_CONFIG)).into_iter().chain(drop_ins.map(|(_, text)| text)) {
+            let file: toml_edit::DocumentMut = text.parse().ok()?;
+            let said = |key: &str| Some(file.get("crio")?.get("runtime")?.get(key)?.as_str()?.to_owned());
+            manager = said("cgroup_manager").unwrap_or(manager);
+            conmon = said("conmon_cgroup").unwrap_or(conmon);
+        }
+        match manager.as_str() {
+            "systemd" if conmon == "pod" || conmon.ends_with(".slice") => Some(CgroupDriver::Systemd),
+            "cgroupfs" if conmon == "pod" => Some(CgroupDriver::Cgroupfs),
+            _ => None,
+        }
+    }
+
     fn start_unit(&self, unit: &str) {
-        let (of_runtime, of_kubelet) = (self.file_driver(RUNTIME_CONFIG), self.file_driver(KUBELET_CONFIG));
+        let (of_runtime, of_kubelet) = (self.runtime_driver(), self.file_driver(KUBELET_CONFIG));
         let mut state = self.state();
         let Some(unit) = state.known.get(unit).copied() else { return };
         if state.active.contains_key(unit) {
@@ -183,9 +224,10 @@ impl FakeServices {
         }
         state.clock += 100;
         let now = state.clock;
-        if unit == RUNTIME {
-            state.running = of_runtime;
-        } else if state.never_starts_with == Some(of_kubelet) || !state.active.contains_key(RUNTIME) {
+        if unit == self.runtime {
+            let Some(driver) = of_runtime else { return };
+            state.running = driver;
+        } else if state.never_starts_with == Some(of_kubelet) || !state.active.contains_key(self.runtime) {
             return;
         } else {
             state.kubelet = of_kubelet;
@@ -250,7 +292,7 @@ impl FakeServices {
 
     fn away<T>(&self, value: impl FnOnce(&State) -> T) -> Result<T, RuntimeError> {
         let state = self.state();
-        if state.active.contains_key(RUNTIME) {
+        if state.active.contains_key(self.runtime) {
             return Ok(value(&state));
         }
         Err(RuntimeError::Away { socket: "test".into(), method: "Test", detail: "it does not run".into() })
@@ -351,7 +393,10 @@ impl ContainerRuntime for FakeServices {
     fn cgroup_drivers(&self) -> RuntimeAnswer<'_, Vec<Configured>> {
         Box::pin(async {
             self.away(|state| {
-                let component = Component::Containerd { handler: "runc".into(), default: true };
+                let component = match self.runtime {
+                    RUNTIME => Component::Containerd { handler: "runc".into(), default: true },
+                    _ => Component::CriO,
+                };
                 vec![Configured { component, driver: state.running, source: "test".into() }]
             })
         })

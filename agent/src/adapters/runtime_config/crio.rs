@@ -1,4 +1,5 @@
-//! CRI-O: `crio.conf`, then `crio.conf.d/*.conf` by name, then flags (crio(8)).
+//! CRI-O: `crio.conf`, then every file below `crio.conf.d` by name, whatever its ending, then flags (crio(8);
+//! `pkg/config/config.go`, `UpdateFromPath`).
 
 use std::path::{Path, PathBuf};
 
@@ -12,15 +13,15 @@ use crate::ports::kubelet::RuntimeSettings;
 
 const DEFAULT_CONFIG: &str = "/etc/crio/crio.conf";
 const DEFAULT_DIRECTORY: &str = "/etc/crio/crio.conf.d";
+/// Directories within directories that are looked into; nobody has that many.
+const DEPTH: usize = 8;
 
 /// Reads the configuration; nothing if there is none and no CRI-O runs.
 pub(super) fn read(files: &dyn HostFiles, command: Option<&Vec<String>>, settings: &mut RuntimeSettings) {
     let config = flag(command, &["--config", "-c"]).unwrap_or(DEFAULT_CONFIG);
     let directory = flag(command, &["--config-dir", "-d"]).unwrap_or(DEFAULT_DIRECTORY);
     let mut paths = vec![PathBuf::from(config)];
-    let entries = files.list(Path::new(directory)).ok().flatten().unwrap_or_default();
-    let drop_ins = entries.iter().filter(|entry| !entry.is_directory && entry.name.ends_with(".conf"));
-    paths.extend(drop_ins.map(|entry| Path::new(directory).join(&entry.name)));
+    add_files(files, Path::new(directory), DEPTH, &mut paths);
     let mut merged = Map::new();
     let mut manager: Option<(String, String)> = None;
     let mut any = false;
@@ -61,6 +62,17 @@ pub(super) fn read(files: &dyn HostFiles, command: Option<&Vec<String>>, setting
         ));
     }
     settings.drivers.push(Configured { component: Component::CriO, driver, source });
+}
+
+fn add_files(files: &dyn HostFiles, directory: &Path, depth: usize, paths: &mut Vec<PathBuf>) {
+    for entry in files.list(directory).ok().flatten().unwrap_or_default() {
+        let path = directory.join(&entry.name);
+        match depth.checked_sub(1) {
+            Some(depth) if entry.is_directory => add_files(files, &path, depth, paths),
+            _ if entry.is_directory => {}
+            _ => paths.push(path),
+        }
+    }
 }
 
 /// Types of the handlers: `oci` unless something else is said.

@@ -79,7 +79,10 @@ impl Migration {
                 files.edit_kubelet(places, target).map_err(|error| Trouble::Never(error.to_string()))
             }
             Action::RestoreFiles => files.restore(places).map_err(|error| Trouble::Again(error.to_string())),
-            Action::StartRuntime => services.start(&places.runtime_unit).await.map_err(unit_trouble),
+            Action::StartRuntime => {
+                files.forget_unfinished(places).map_err(|error| Trouble::Again(error.to_string()))?;
+                services.start(&places.runtime_unit).await.map_err(unit_trouble)
+            }
             Action::StartKubelet => services.start(&places.kubelet_unit).await.map_err(unit_trouble),
             // Those are of the cluster.
             Action::TakeLease | Action::Cordon | Action::Evict | Action::Uncordon | Action::GiveLeaseBack => Ok(()),

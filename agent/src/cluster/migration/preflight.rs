@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use trimtab_domain::cgroup::Component;
 
 use super::drain::forbidden;
 use super::{Migration, OwnPod, Places, Wish, rules};
@@ -39,12 +40,33 @@ impl Migration {
             );
         }
         self.ports.files.check(places, wish.target).map_err(|error| error.to_string())?;
+        self.check_runtime(places).await?;
         self.check_units(places).await?;
         let ready = self.ports.sandboxes.ready().await;
         ready.map_err(|error| format!("{error}; what a drain leaves could not be removed"))?;
         self.check_rights().await?;
         let pods = self.pods().await.map_err(|error| error.to_string())?;
         forbidden(&pods, rules(&wish.spec)).map_or(Ok(()), Err)
+    }
+
+    /// Files of one runtime may lie on a node of the other.
+    async fn check_runtime(&self, places: &Places) -> Result<(), String> {
+        let told = self.ports.runtime.cgroup_drivers().await.map_err(|error| error.to_string())?;
+        let is_meant = |component: &Component| match component {
+            Component::Containerd { .. } => places.handlers.is_some(),
+            Component::CriO => places.handlers.is_none(),
+            Component::Kubelet | Component::Docker => false,
+        };
+        match told.first() {
+            Some(other) if !told.iter().any(|one| is_meant(&one.component)) => Err(format!(
+                "what answers on the CRI socket is {}, and {} is not its configuration; name its unit in \
+                 cgroup.migration.runtimeUnit",
+                other.component.describe(),
+                places.runtime_config.display()
+            )),
+            // An older one does not say what it is.
+            _ => Ok(()),
+        }
     }
 
     async fn check_units(&self, places: &Places) -> Result<(), String> {
