@@ -7,6 +7,8 @@ CARGO ?= cargo
 # What `make lab` boots, and how many pods come and go there.
 LAB_MACHINES ?= two four memory-only migration
 LAB_PODS ?= 200
+# How long `make fuzz` is at each parser; what it finds on its way stays in tests/fuzz/target/found.
+FUZZ_SECONDS ?= 60
 
 .PHONY: help demo test check bench plan fmt clippy doc deny manifests build sbom tools fuzz lab conformance
 
@@ -72,7 +74,9 @@ conformance: ## Run the agent at a real API server: make conformance KUBE_APISER
 
 fuzz: ## Fuzz every parser for a minute each (needs a nightly toolchain and cargo-fuzz)
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
-	  $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz "$$target" -- -max_total_time=60 || exit 1; done
+	  found=tests/fuzz/target/found/$$target; mkdir -p "$$found"; \
+	  $(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz "$$target" "$$found" "tests/fuzz/corpus/$$target" -- -max_total_time=$(FUZZ_SECONDS) \
+	    || exit 1; done
 
 tools: ## Install what demo and tests need on Debian and Ubuntu; say what is missing elsewhere
 	@deploy/dev/install-tools.sh
