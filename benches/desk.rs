@@ -41,6 +41,9 @@ impl CgroupTree for Bare {
     fn read(&self, _: &str, _: &str) -> Result<Option<String>, CgroupError> {
         Ok(None)
     }
+    fn is_populated(&self, _: &str) -> Result<bool, CgroupError> {
+        Ok(false)
+    }
     fn write(&self, _: &str, _: &str, _: &str) -> Result<Written, CgroupError> {
         Ok(Written::Vanished)
     }

@@ -115,6 +115,11 @@ impl CgroupTree for CgroupFs {
         Ok(read_trimmed(&*self.files, &at(&hierarchy, path).join(file))?)
     }
 
+    fn is_populated(&self, path: &str) -> Result<bool, CgroupError> {
+        let hierarchy = hierarchy_of(&self.mounts()?, CPUSET)?;
+        Ok(evidence::is_populated(&*self.files, hierarchy.version, &at(&hierarchy, path))?)
+    }
+
     fn write(&self, path: &str, file: &str, value: &str) -> Result<Written, CgroupError> {
         let hierarchy = hierarchy_of(&self.mounts()?, file)?;
         // An empty write(2) never reaches the kernel's handler; a line feed is the empty list.

@@ -28,6 +28,13 @@ pub trait CgroupTree: Send + Sync + 'static {
     /// [`CgroupError`] when it exists and cannot be read.
     fn read(&self, path: &str, file: &str) -> Result<Option<String>, CgroupError>;
 
+    /// True if a process runs in the cgroup or in one inside it; false if the cgroup is gone. `path` is relative to the
+    /// hierarchy of the controller `cpuset`.
+    ///
+    /// # Errors
+    /// [`CgroupError`] when it exists and cannot be read.
+    fn is_populated(&self, path: &str) -> Result<bool, CgroupError>;
+
     /// Writes a file; `path` as in [`Self::read`].
     ///
     /// # Errors

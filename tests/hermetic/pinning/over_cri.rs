@@ -177,6 +177,63 @@ async fn cpus_of_what_runs_in_a_sandbox_that_is_not_ready_are_given_to_nobody() 
     }
 }
 
+/// A runtime that was restarted under load may not find all of its containers again.
+#[tokio::test]
+async fn what_runs_is_held_although_the_runtime_has_forgotten_it() {
+    let fixture = Fixture::new();
+    let agent = fixture.agent();
+    converge(&agent, &spec()).await;
+    let pinned = || fixture.node.effective(&fixture.path).to_string();
+    assert_eq!(pinned(), "1-2");
+    let forgotten = fixture.double.table().containers.remove(&fixture.id).unwrap();
+    let (next, _) = fixture.another("bbbb", 6);
+    converge(&agent, &spec()).await;
+    assert_eq!(pinned(), "1-2", "it runs on where it was");
+    let theirs = fixture.node.effective(&next);
+    assert!(theirs.is_disjoint(&CpuSet::range(1, 2)), "{theirs}: six do not fit beside two");
+    fixture.node.drift(&fixture.path, "cpuset.cpus", "0-7");
+    converge(&agent, &spec()).await;
+    assert_eq!(pinned(), "1-2", "a hand is undone");
+    // The runtime is restarted once more and finds it.
+    fixture.double.table().containers.insert(fixture.id.clone(), forgotten);
+    converge(&agent, &spec()).await;
+    fixture.node.drift(&fixture.path, "cpuset.cpus", "0-7");
+    converge(&agent, &spec()).await;
+    assert_eq!(pinned(), "1-2", "it is held as before");
+    // It ends, and its cgroup stays a moment longer: what it had is kept for its next start.
+    fixture.double.table().containers.remove(&fixture.id);
+    fixture.node.stop_processes();
+    converge(&agent, &spec()).await;
+    assert_eq!(pinned(), "1-2", "nothing is let onto more CPUs for it");
+    assert!(fixture.node.effective(&next).is_disjoint(&CpuSet::range(1, 2)), "the pod is not over");
+    fixture.double.table().sandboxes.remove("s1");
+    fixture.node.vanish(fixture.path.rsplit_once('/').unwrap().0);
+    converge(&agent, &spec()).await;
+    assert_eq!(fixture.node.effective(&next).to_string(), "1-6");
+}
+
+/// Between its creation and its start a runtime only remembers what it is told of a container, however long that takes.
+#[tokio::test]
+async fn a_container_that_takes_long_to_start_holds_nobody_up_and_gets_its_cpus_when_there_is_room() {
+    let fixture = Fixture::new();
+    let agent = fixture.agent();
+    converge(&agent, &spec()).await;
+    fixture.double.table().apply = None;
+    let (next, id) = fixture.another("bbbb", 6);
+    fixture.double.table().containers.get_mut(&id).unwrap().state = cri::ContainerState::ContainerCreated;
+    for _ in 0..4 {
+        converge(&agent, &spec()).await;
+        assert_eq!(fixture.node.effective(&next).to_string(), "0,3-7", "six do not fit beside two");
+    }
+    fixture.double.table().sandboxes.remove("s1");
+    fixture.double.table().containers.remove(&fixture.id);
+    fixture.node.vanish(fixture.path.rsplit_once('/').unwrap().0);
+    converge(&agent, &spec()).await;
+    assert_eq!(fixture.node.effective(&next).to_string(), "1-6");
+    let told = fixture.double.table().containers[&id].resources.cpuset_cpus.clone();
+    assert_eq!(told, fixture.node.effective(&next).to_string(), "the runtime knows it for the start");
+}
+
 #[tokio::test]
 async fn a_bound_comes_back_although_the_ledger_is_lost() {
     let fixture = Fixture::new();

@@ -40,28 +40,39 @@ pub(super) fn tree_facts(
     let populated = match hierarchy.version {
         Version::V2 => match read_trimmed(files, &root.join("cgroup.events"))? {
             Some(events) => events.lines().any(|line| line == "populated 1"),
-            None => any_process(files, &pods)?,
+            None => any_process(files, Version::V2, &pods)?,
         },
-        Version::V1 => any_process(files, &pods)?,
+        Version::V1 => any_process(files, Version::V1, &pods)?,
     };
     Ok(TreeFacts { driver: layout.driver(), root: layout.root(), pods: pods.len(), populated })
 }
 
-fn any_process(files: &dyn HostFiles, pods: &[PathBuf]) -> Result<bool, FileError> {
-    let busy = |directory: &Path| -> Result<bool, FileError> {
-        Ok(read_trimmed(files, &directory.join("cgroup.procs"))?.is_some_and(|text| !text.is_empty()))
-    };
+fn any_process(files: &dyn HostFiles, version: Version, pods: &[PathBuf]) -> Result<bool, FileError> {
     for pod in pods {
         for entry in files.list(pod)?.unwrap_or_default() {
-            if entry.is_directory && parse_leaf(&entry.name).is_some() {
-                let leaf = pod.join(entry.name);
-                if busy(&leaf)? || busy(&leaf.join("container"))? {
-                    return Ok(true);
-                }
+            if entry.is_directory
+                && parse_leaf(&entry.name).is_some()
+                && is_populated(files, version, &pod.join(entry.name))?
+            {
+                return Ok(true);
             }
         }
     }
     Ok(false)
+}
+
+/// True if a process runs in the cgroup or below it. Version 1 does not tell of what is below, so only the cgroup is
+/// looked at that crun makes inside its own.
+pub(super) fn is_populated(files: &dyn HostFiles, version: Version, directory: &Path) -> Result<bool, FileError> {
+    if version == Version::V2
+        && let Some(events) = read_trimmed(files, &directory.join("cgroup.events"))?
+    {
+        return Ok(events.lines().any(|line| line == "populated 1"));
+    }
+    let busy = |directory: &Path| -> Result<bool, FileError> {
+        Ok(read_trimmed(files, &directory.join("cgroup.procs"))?.is_some_and(|text| !text.is_empty()))
+    };
+    Ok(busy(directory)? || busy(&directory.join("container"))?)
 }
 
 /// Directories literally named `…slice:cri-containerd:<id>`.

@@ -59,7 +59,7 @@ impl Pinning {
         match &write.via {
             Via::File => self.write_file(write).map_err(|error| failed(error.into()))?,
             Via::Runtime(id) => match self.tell_runtime(id, write).await {
-                Ok(()) => self.write_before_start(write).map_err(|error| failed(error.into()))?,
+                Ok(()) => self.write_before_start(id, write).map_err(|error| failed(error.into()))?,
                 Err(error) => {
                     if matches!(error, RuntimeError::Refused { .. }) {
                         self.lookout.runtime_refused(id);
@@ -91,12 +91,11 @@ impl Pinning {
     }
 
     /// A runtime that is just starting a container keeps the change for later and starts it as it was told before
-    /// (containerd, of a container that is created and not yet running). So one that has just come gets its first set at
-    /// once, instead of with the next try.
-    fn write_before_start(&self, write: &FileWrite) -> Result<(), CgroupError> {
-        if write.first_pin.is_none()
-            || self.ports.tree.read(&write.path, write.file)?.is_none_or(|now| now == write.new)
-        {
+    /// (containerd, of a container that is created and not yet running). So it takes effect at once, instead of with some
+    /// later try: until then the pass would stop here, and nobody would get what this one is to leave.
+    fn write_before_start(&self, id: &ContainerId, write: &FileWrite) -> Result<(), CgroupError> {
+        let starting = write.first_pin.is_some() || self.desk.is_starting(id);
+        if !starting || self.ports.tree.read(&write.path, write.file)?.is_none_or(|now| now == write.new) {
             return Ok(());
         }
         self.write_file(write)

@@ -25,7 +25,7 @@ use trimtab_domain::cgroup::tree::PodTree;
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::hint::NumaMask;
 use trimtab_domain::roster::isolation::HandlerTypes;
-use trimtab_domain::roster::{Roster, Sandbox, SandboxContainer, ToldResources};
+use trimtab_domain::roster::{ContainerState, Roster, Sandbox, SandboxContainer, SandboxId, ToldResources};
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::workload::{ContainerId, Pod};
 
@@ -159,6 +159,26 @@ impl Desk {
             state.follow_roster();
             state.version += 1;
         }
+    }
+
+    /// Containers that were known to live in sandboxes of the listing, and that it leaves out. None while a runtime
+    /// announces what ends.
+    pub(super) fn left_out_of(&self, listing: &RuntimeListing) -> Vec<SandboxContainer> {
+        let state = self.lock();
+        if state.peer.is_some() {
+            return Vec::new();
+        }
+        let listed: BTreeSet<&ContainerId> = listing.containers.iter().map(|listed| &listed.id).collect();
+        let homes: BTreeSet<&SandboxId> = listing.sandboxes.iter().map(|sandbox| &sandbox.id).collect();
+        let lived = |known: &&SandboxContainer| known.state != ContainerState::Exited && homes.contains(&known.sandbox);
+        let known = state.roster.containers().into_iter().filter(lived);
+        known.filter(|known| !listed.contains(&known.id)).cloned().collect()
+    }
+
+    /// True if a runtime has made the container and has not started it yet, as far as it told: what it is told of the
+    /// container now it may only remember.
+    pub(super) fn is_starting(&self, id: &ContainerId) -> bool {
+        self.lock().roster.container(id).is_some_and(|known| known.state == ContainerState::Created)
     }
 
     /// Who is refused at the moment.

@@ -63,10 +63,12 @@ impl Observed {
     pub(super) fn containers<'a>(&'a self, pod: &'a PodCgroup) -> impl Iterator<Item = &'a ContainerCgroup> {
         let roster = &self.desk.roster;
         let real = pod.real_containers(|id| self.names.containers.contains_key(id));
-        real.filter(move |cgroup| {
-            let over = roster.container(&cgroup.id).is_some_and(|known| known.state == ContainerState::Exited);
-            !over && roster.sandbox(&SandboxId(cgroup.id.0.clone())).is_none()
-        })
+        real.filter(move |cgroup| !self.is_over(cgroup) && roster.sandbox(&SandboxId(cgroup.id.0.clone())).is_none())
+    }
+
+    /// True if a runtime says that the container is over, though its cgroup is still there.
+    pub(super) fn is_over(&self, cgroup: &ContainerCgroup) -> bool {
+        self.desk.roster.container(&cgroup.id).is_some_and(|known| known.state == ContainerState::Exited)
     }
 
     /// The name under which the managers know a container: its own, or its id as long as nobody tells the name.

@@ -7,6 +7,7 @@ use tracing::debug;
 use trimtab_domain::cgroup::tree::{ContainerCgroup, PodCgroup, PodTree};
 use trimtab_domain::cgroup::{Quota, Version, Weight, parse_cpu_max, parse_quota_v1};
 use trimtab_domain::record::{Original, Record};
+use trimtab_domain::roster::SandboxContainer;
 use trimtab_domain::roster::told::Asked;
 use trimtab_domain::workload::{ContainerId, QosClass};
 
@@ -33,9 +34,25 @@ impl Pinning {
     /// Tells the desk what the runtime lists, or what is left of the pods if it lists nothing.
     pub(super) fn tell_desk(&self, listing: Option<RuntimeListing>, tree: Option<&PodTree>) {
         match listing {
-            Some(listing) => self.desk.listed(listing),
+            Some(mut listing) => {
+                listing.containers.extend(self.forgotten(&listing, tree));
+                self.desk.listed(listing);
+            }
             None => self.desk.unlisted(tree),
         }
+    }
+
+    /// Containers that run although the runtime does not list them any more, each as it was known: one that is restarted
+    /// under load may not find all of them again. What has processes is not over, and must not be let onto CPUs of others.
+    fn forgotten(&self, listing: &RuntimeListing, tree: Option<&PodTree>) -> Vec<SandboxContainer> {
+        let mut left_out = self.desk.left_out_of(listing);
+        left_out.retain(|known| {
+            let pods = tree.into_iter().flat_map(|tree| &tree.pods);
+            let cgroup = pods.flat_map(|pod| &pod.containers).find(|cgroup| cgroup.id == known.id);
+            // One that cannot be looked at is taken to be as it was.
+            cgroup.is_some_and(|cgroup| self.ports.tree.is_populated(&cgroup.cpuset.path).unwrap_or(true))
+        });
+        left_out
     }
 
     /// Asks the runtime anew for containers of which its kept answers and the files say different things: they may have
@@ -49,7 +66,9 @@ impl Pinning {
         runtime.forget(doubtful);
         let listing = self.ask_runtime().await;
         let answered = listing.is_some();
-        listing.into_iter().for_each(|listing| self.desk.listed(listing));
+        if answered {
+            self.tell_desk(listing, observed.tree.as_ref());
+        }
         answered
     }
 

@@ -64,6 +64,8 @@ impl Planner<'_> {
             (_, true, MEMS) if self.decision.cpus == Rule::Enforce && self.fills(&container.cpuset) => {
                 Wish::Set { set: self.usable(MEMS), exclusive: false }
             }
+            // Its cgroup goes in a moment. Should something run in it all the same, it stays where it is.
+            (Rule::Enforce, false, _) if self.observed.is_over(container) => Wish::Nothing,
             _ => Wish::Original,
         }
     }
