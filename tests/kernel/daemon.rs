@@ -119,6 +119,25 @@ fn drift_in_each_subsystem_is_healed_by_events() {
 }
 
 #[test]
+fn a_kubelet_that_begins_to_pin_ends_pinning_at_once() {
+    on_a_node(|mut node| {
+        let (pinned, shared) = (guaranteed(&mut node), burstable(&mut node));
+        // Nothing but an event can tell it.
+        let mut agent = node.start_with(&["--resync", "10h"]);
+        agent.until_ready();
+        let held = [&pinned, &shared].map(|path| node.pods.allowed(path));
+        assert_eq!(metric("trimtab_pinning_observe_only"), Some(0.0));
+        let state = node.host().join("var/lib/kubelet");
+        // As the kubelet replaces it: whole, by rename.
+        let text = r#"{"policyName":"static","defaultCpuSet":"0-1","entries":{},"checksum":1}"#;
+        fs::write(state.join(".cpu_manager_state1"), text).unwrap();
+        fs::rename(state.join(".cpu_manager_state1"), state.join("cpu_manager_state")).unwrap();
+        agent.until("observe-only", || metric("trimtab_pinning_observe_only") == Some(1.0));
+        assert_eq!([&pinned, &shared].map(|path| node.pods.allowed(path)), held, "pins stay as they are");
+    });
+}
+
+#[test]
 fn a_killed_agent_leaves_everything_and_the_next_one_changes_nothing() {
     on_a_node(|mut node| {
         guaranteed(&mut node);

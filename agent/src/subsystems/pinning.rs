@@ -271,8 +271,12 @@ impl Subsystem for Pinning {
         view::objects(&decide::decide(desired.as_ref(), observed), observed)
     }
 
-    fn watches(_desired: &Self::Desired, observed: &Observed) -> Vec<Watch> {
+    fn watches(desired: &Self::Desired, observed: &Observed) -> Vec<Watch> {
         let mut watches = vec![Watch::Hardware, Watch::Directory(PathBuf::from(CONTAINER_LOGS))];
+        // A kubelet that begins to pin replaces its state files there before it gives the first CPU away.
+        if desired.is_some() && !observed.kubelet.root_dir.is_empty() {
+            watches.push(Watch::Directory(PathBuf::from(&observed.kubelet.root_dir)));
+        }
         let Some(tree) = &observed.tree else { return watches };
         let mount = Path::new(&tree.mount);
         let directories =

@@ -93,8 +93,14 @@ impl Node {
 
     /// Starts the daemon; its log goes to the file `log`.
     pub(crate) fn start(&self) -> Agent {
+        self.start_with(&[])
+    }
+
+    /// The same with further flags.
+    pub(crate) fn start_with(&self, more: &[&str]) -> Agent {
         let socket = self.path("socket").display().to_string();
-        self.spawn(self.command("run", &["--socket", &socket, "--http", HTTP]))
+        let own: &[&str] = &["--socket", &socket, "--http", HTTP];
+        self.spawn(self.command("run", &[own, more].concat()))
     }
 
     /// Starts a command that runs the daemon; its log goes to the file `log`.
@@ -106,7 +112,7 @@ impl Node {
     /// Starts the daemon and waits until it is ready.
     pub(crate) fn start_ready(&self) -> Agent {
         let mut agent = self.start();
-        agent.until("ready", || http("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
+        agent.until_ready();
         agent
     }
 }
@@ -138,6 +144,10 @@ impl Agent {
             std::thread::yield_now();
         }
         begin.elapsed()
+    }
+
+    pub(crate) fn until_ready(&mut self) {
+        self.until("ready", || http("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -224,8 +224,10 @@ impl<'a> Planner<'a> {
         self.stages.entry(when).or_default().push_chain(chain);
     }
 
-    /// What containers hold is remembered before it is written, and forgotten when they hold it no more.
+    /// What containers hold is remembered before it is written, and forgotten when they hold it no more. While somebody else
+    /// pins, nothing is decided of it: who is there when he has gone stays where he was.
     fn plan_holdings(&mut self) {
+        let is_undecided = [self.decision.cpus, self.decision.mems].contains(&Rule::LeaveAlone);
         for (path, holding) in &self.decision.holdings {
             let record = holding.to_record(path);
             if self.observed.records.get(&record.object).is_none_or(|known| known.ordered != record.ordered) {
@@ -238,8 +240,13 @@ impl<'a> Planner<'a> {
             (Some(record), known) if known.is_none_or(|known| known.ordered != record.ordered) => {
                 self.before.push(LedgerChange::Promise(record.clone()));
             }
-            (None, Some(known)) => self.after.push(LedgerChange::Forget { object: known.object.clone() }),
-            (Some(_), _) | (None, None) => {}
+            (None, Some(known)) if !is_undecided => {
+                self.after.push(LedgerChange::Forget { object: known.object.clone() })
+            }
+            (Some(_), _) | (None, _) => {}
+        }
+        if is_undecided {
+            return;
         }
         for object in self.observed.records.keys() {
             if let Some(path) = placement_record::path_of(object)
