@@ -135,7 +135,7 @@ impl CriRuntime {
         details::ask(&self.line, &self.details, missing).await?;
         let mut handlers = self.told_handlers().await?;
         let (sandboxes, containers) = lock(&self.details).complete(sandboxes, containers, &mut handlers);
-        Ok(RuntimeListing { sandboxes, containers, handlers })
+        Ok(RuntimeListing { runtime: self.runtime_name().await?, sandboxes, containers, handlers })
     }
 
     /// Ready sandboxes, and those that are not ready and that some of the containers are in. Containers that were not
@@ -156,6 +156,20 @@ impl CriRuntime {
         let known: BTreeSet<&SandboxId> = sandboxes.iter().map(|sandbox| &sandbox.id).collect();
         containers.retain(|container| known.contains(&container.sandbox));
         Ok(sandboxes)
+    }
+
+    /// Who it is; asked once per connection. Empty: it does not say.
+    async fn runtime_name(&self) -> Result<String, CallError> {
+        if let Some(kept) = self.line.kept_name() {
+            return Ok(kept);
+        }
+        let name = match self.ask_about().await {
+            Ok(about) => about.name,
+            Err(CallError::Status { .. }) => String::new(),
+            Err(away) => return Err(away),
+        };
+        self.line.keep_name(&name);
+        Ok(name)
     }
 
     /// Types of the handlers by the configuration that containerd shows; others show none, and files have to do.

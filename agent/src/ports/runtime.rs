@@ -72,6 +72,8 @@ pub struct RuntimeAbout {
 /// Everything that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RuntimeListing {
+    /// `containerd`, `cri-o` …; empty: it does not say.
+    pub runtime: String,
     /// Sandboxes.
     pub sandboxes: Vec<Sandbox>,
     /// Containers.

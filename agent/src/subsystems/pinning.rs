@@ -211,8 +211,8 @@ impl Subsystem for Pinning {
         let listing = if wanted { self.ask_runtime().await } else { None };
         let writers = if wanted { self.find_writers(listing.as_ref()).await } else { Writers::default() };
         let newcomers = self.find_newcomers(tree.as_ref(), listing.as_ref(), !records.is_empty());
-        self.tell_desk(listing, tree.as_ref());
         self.desk.follow_settings(desired.as_ref());
+        self.tell_desk(listing, tree.as_ref());
         let mut observed = Observed {
             tree,
             hardware,

@@ -245,6 +245,31 @@ async fn annotations_of_cri_o_count_with_cri_o_only() {
     }
 }
 
+#[tokio::test]
+async fn annotations_of_cri_o_count_on_pods_that_ran_before() {
+    for (name, expected) in [("containerd", false), ("cri-o", true)] {
+        let spec = static_cpus("0");
+        let (_, mut runtime, agent) = asked(&spec).await;
+        runtime.run_pod(Guaranteed, "a", &[("cpu-quota.crio.io", "disable")]);
+        let desk = agent.desk();
+        // A session that begins: the pod has no container yet that anybody would be asked about.
+        desk.disconnected();
+        desk.connected(&RuntimePeer {
+            name: name.into(),
+            version: "1.30".into(),
+            nri: None,
+            safe_unsolicited_updates: false,
+        });
+        desk.synchronize(vec![runtime.pods["a"].sandbox.clone()], Vec::new());
+        let said = |foreign: Option<String>| foreign.is_some_and(|reason| reason.contains("cpu-quota.crio.io"));
+        assert_eq!(said(desk.view().foreign.cpus), expected, "{name}");
+        // Who changes the settings does not make the annotation go away.
+        converge(&agent, &spec).await;
+        converge(&agent, &static_cpus("0,7")).await;
+        assert_eq!(said(desk.view().foreign.cpus), expected, "{name}");
+    }
+}
+
 /// A kubelet that says which CPUs it gives out.
 struct SaysSo(&'static str);
 

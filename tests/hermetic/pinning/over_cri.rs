@@ -133,6 +133,25 @@ async fn a_pod_of_another_kernel_is_left_alone_and_that_is_said() {
 }
 
 #[tokio::test]
+async fn pods_that_cri_o_pins_itself_end_pinning_without_nri_too() {
+    for (name, pinned) in [("containerd", true), ("cri-o", false)] {
+        let fixture = Fixture::new();
+        fixture.double.table().name = name.into();
+        let annotation = ("cpu-load-balancing.crio.io".to_owned(), "disable".to_owned());
+        fixture.double.table().sandboxes.get_mut("s1").unwrap().annotations.extend([annotation]);
+        let agent = fixture.agent();
+        let done = converge(&agent, &spec()).await;
+        assert_eq!(fixture.node.effective(&fixture.path).len() == 2, pinned, "{name}");
+        assert_eq!(fixture.double.table().changes.is_empty(), !pinned, "{name}");
+        let said = done.plan.findings.iter().any(|finding| finding.code == "pinning-observe-only");
+        assert_eq!(said, !pinned, "{name}: {:?}", done.plan.findings);
+        converge(&agent, &static_cpus("0,7")).await;
+        assert_eq!(fixture.double.table().changes.is_empty(), !pinned, "{name}: not under other settings either");
+        assert_eq!(fixture.double.count("Version"), 1, "asked once");
+    }
+}
+
+#[tokio::test]
 async fn while_the_runtime_is_away_the_tree_tells_what_is_over() {
     let mut fixture = Fixture::new();
     let agent = fixture.agent();

@@ -65,6 +65,8 @@ struct Open {
     client: Client,
     /// What the runtime showed of itself on this connection; the outer `None`: not asked yet.
     info: Option<Option<RuntimeInfo>>,
+    /// How it calls itself; `None`: not asked yet.
+    name: Option<String>,
 }
 
 impl Line {
@@ -85,6 +87,17 @@ impl Line {
     pub(super) fn keep_info(&self, info: Option<RuntimeInfo>) {
         if let Some(open) = &mut lock(&self.state).open {
             open.info = Some(info);
+        }
+    }
+
+    /// What was kept with [`Self::keep_name`] on this connection.
+    pub(super) fn kept_name(&self) -> Option<String> {
+        lock(&self.state).open.as_ref().and_then(|open| open.name.clone())
+    }
+
+    pub(super) fn keep_name(&self, name: &str) {
+        if let Some(open) = &mut lock(&self.state).open {
+            open.name = Some(name.to_owned());
         }
     }
 
@@ -219,7 +232,7 @@ impl Line {
                 Err(_) => return Err(format!("no answer within {wait:?}")),
             }
         }
-        Ok(Open { socket: path.to_owned(), client, info: None })
+        Ok(Open { socket: path.to_owned(), client, info: None, name: None })
     }
 }
 

@@ -138,6 +138,7 @@ impl Desk {
         }
         if state.peer.is_some() {
             state.roster.complete(&listing.sandboxes, &listing.containers);
+            state.look_at_pods("");
             return;
         }
         let before = state.roster.clone();
@@ -146,6 +147,7 @@ impl Desk {
             state.follow_roster();
             state.version += 1;
         }
+        state.look_at_pods(&listing.runtime);
     }
 
     /// Nobody lists, and while nobody announces either, only the tree tells what is over: the kubelet makes the cgroup of
@@ -242,6 +244,7 @@ impl Desk {
         let mut state = self.lock();
         if state.settings.as_ref().is_some_and(|known| known.as_ref() != spec) {
             state.foreign = ForeignPinner::default();
+            state.look_at_pods("");
         }
         state.settings = Some(spec.cloned());
     }

@@ -45,17 +45,24 @@ impl ForeignPinner {
                 )
             });
         }
-        let hook = CRIO_ANNOTATIONS.iter().filter(|_| runtime == "cri-o").find_map(|name| {
+        self.look_at_pod(runtime, sandbox);
+        before != (self.cpus.is_some(), self.mems.is_some())
+    }
+
+    /// Looks at the annotations of a pod. True if they told something new.
+    pub(super) fn look_at_pod(&mut self, runtime: &str, sandbox: &Sandbox) -> bool {
+        if runtime != "cri-o" || self.cpus.is_some() {
+            return false;
+        }
+        let hook = CRIO_ANNOTATIONS.iter().find_map(|name| {
             let found = sandbox.annotations.keys().find(|key| key.starts_with(name))?;
             Some(format!(
                 "annotation {found} of pod {}/{} asks hooks of CRI-O to pin it",
                 sandbox.namespace, sandbox.name
             ))
         });
-        if let Some(hook) = hook {
-            self.cpus.get_or_insert(hook);
-        }
-        before != (self.cpus.is_some(), self.mems.is_some())
+        self.cpus = hook;
+        self.cpus.is_some()
     }
 
     /// Notes a change of sets that nobody here has asked for. One alone may be a hand, and is undone; several are a

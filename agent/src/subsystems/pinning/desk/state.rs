@@ -60,6 +60,17 @@ impl State {
         self.version += 1;
     }
 
+    /// Looks at the annotations of the pods that run already; `runtime` is who answers where nobody announces.
+    pub(super) fn look_at_pods(&mut self, runtime: &str) {
+        let runtime = self.peer.as_ref().map_or(runtime, |peer| peer.name.as_str());
+        let foreign = &mut self.foreign;
+        let ready = |sandbox: &&Sandbox| sandbox.ready;
+        let is_news = self.roster.sandboxes().filter(ready).any(|sandbox| foreign.look_at_pod(runtime, sandbox));
+        if is_news {
+            self.yield_to_foreign();
+        }
+    }
+
     /// Name for people.
     pub(super) fn display_name(&self, sandbox: &SandboxId, container: &SandboxContainer) -> String {
         match self.roster.sandbox(sandbox) {

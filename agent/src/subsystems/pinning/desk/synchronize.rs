@@ -25,6 +25,7 @@ impl State {
         self.version += 1;
         // What only the cgroup tree knew is for the pass to judge.
         before.iter().for_each(|uid| self.release_pod(uid));
+        self.look_at_pods("");
         self.place_the_unplaced();
         match &self.standing {
             Standing::Holding(rules) => self.living.narrow(rules, None),
