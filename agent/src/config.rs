@@ -207,16 +207,24 @@ impl FromStr for CriSocket {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "off" => Ok(Self::Off),
-            path => match path.strip_prefix("unix://").unwrap_or(path) {
-                path if path.starts_with('/') && !path.contains("/../") => Ok(Self::Path(path.into())),
-                _ => Err(format!(
-                    "{text:?} is neither `auto`, `off` nor an absolute path, e.g. /run/containerd/containerd.sock"
-                )),
-            },
-        }
+        auto_off_or_path(text, [Self::Auto, Self::Off], Self::Path, "/run/containerd/containerd.sock")
+    }
+}
+
+/// Reads `auto`, `off` or an absolute path, which may be written as an address (`unix://`). The example is for people.
+fn auto_off_or_path<T>(
+    text: &str,
+    [auto, off]: [T; 2],
+    path: impl FnOnce(PathBuf) -> T,
+    example: &str,
+) -> Result<T, String> {
+    match text {
+        "auto" => Ok(auto),
+        "off" => Ok(off),
+        named => match named.strip_prefix("unix://").unwrap_or(named) {
+            named if named.starts_with('/') && !named.contains("/../") => Ok(path(named.into())),
+            _ => Err(format!("{text:?} is neither `auto`, `off` nor an absolute path, e.g. {example}")),
+        },
     }
 }
 
@@ -235,16 +243,8 @@ impl FromStr for PodResourcesSocket {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "off" => Ok(Self::Off),
-            path => match path.strip_prefix("unix://").unwrap_or(path) {
-                path if path.starts_with('/') && !path.contains("/../") => Ok(Self::Path(path.into())),
-                _ => Err(format!(
-                    "{text:?} is neither `auto`, `off` nor an absolute path, e.g. /var/lib/k0s/kubelet/pod-resources/kubelet.sock"
-                )),
-            },
-        }
+        let example = "/var/lib/k0s/kubelet/pod-resources/kubelet.sock";
+        auto_off_or_path(text, [Self::Auto, Self::Off], Self::Path, example)
     }
 }
 

@@ -77,6 +77,15 @@ impl Scene {
         Bench::start_on(Arc::clone(&self.node), Arc::new(NoBook), Some(confirmer))
     }
 
+    /// One whose first profile has been confirmed.
+    async fn with_confirmed_profile() -> (Self, Bench) {
+        let scene = Self::new();
+        let mut agent = scene.agent();
+        agent.wish_for(1, spec(GOOD));
+        agent.until("confirmed", is_confirmed(1)).await;
+        (scene, agent)
+    }
+
     fn stage(&self) -> Stage {
         self.book.read("toy").newest.unwrap().stage
     }
@@ -99,14 +108,16 @@ fn is_confirmed(times: u64) -> impl Fn(&SubsystemReport) -> bool {
     }
 }
 
+/// The second profile cuts the node off, and is on trial.
+async fn cut_off(agent: &mut Bench) -> SubsystemReport {
+    agent.wish_for(2, spec(BAD));
+    agent.until("on trial", |report| report.on_trial_until.is_some() && report.generation == 2).await
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_that_cuts_the_node_off_is_taken_back_and_not_tried_again_until_the_profile_changes() {
-    let scene = Scene::new();
-    let mut agent = scene.agent();
-    agent.wish_for(1, spec(GOOD));
-    agent.until("confirmed", is_confirmed(1)).await;
-    agent.wish_for(2, spec(BAD));
-    let report = agent.until("on trial", |report| report.on_trial_until.is_some() && report.generation == 2).await;
+    let (_scene, mut agent) = Scene::with_confirmed_profile().await;
+    let report = cut_off(&mut agent).await;
     assert_eq!((report.state, agent.value("net.cut").as_deref()), (State::Converged, Some("1")));
     let report = agent.until("taken back", |report| report.state == State::Failing).await;
     let held = ["a", "net.cut", "net.b"].map(|key| agent.value(key).unwrap());
@@ -146,10 +157,7 @@ async fn an_api_server_that_was_away_before_is_no_sign_against_a_change() {
 
 #[tokio::test(start_paused = true)]
 async fn drift_of_what_was_confirmed_is_healed_without_a_trial_and_what_cannot_cut_off_needs_none() {
-    let scene = Scene::new();
-    let mut agent = scene.agent();
-    agent.wish_for(1, spec(GOOD));
-    agent.until("confirmed", is_confirmed(1)).await;
+    let (scene, mut agent) = Scene::with_confirmed_profile().await;
     agent.set("net.b", "7");
     agent.events.waker.notify_one();
     agent.until("healed", |report| report.totals.drift_found == 1).await;
@@ -162,12 +170,8 @@ async fn drift_of_what_was_confirmed_is_healed_without_a_trial_and_what_cannot_c
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_died_after_the_change_is_followed_by_one_that_takes_it_back() {
     for over in [false, true] {
-        let scene = Scene::new();
-        let mut agent = scene.agent();
-        agent.wish_for(1, spec(GOOD));
-        agent.until("confirmed", is_confirmed(1)).await;
-        agent.wish_for(2, spec(BAD));
-        agent.until("on trial", |report| report.on_trial_until.is_some() && report.generation == 2).await;
+        let (scene, mut agent) = Scene::with_confirmed_profile().await;
+        cut_off(&mut agent).await;
         agent.task.abort();
         let Stage::Pending(pending) = scene.stage() else { panic!("{:?}", scene.stage()) };
         assert_eq!(pending.reached_before, [("tcp api:443".to_owned(), true)].into());
@@ -208,12 +212,8 @@ async fn a_change_that_cannot_be_written_down_is_not_made() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_is_taken_back_although_the_subsystem_was_paused_meanwhile() {
-    let scene = Scene::new();
-    let mut agent = scene.agent();
-    agent.wish_for(1, spec(GOOD));
-    agent.until("confirmed", is_confirmed(1)).await;
-    agent.wish_for(2, spec(BAD));
-    agent.until("on trial", |report| report.on_trial_until.is_some() && report.generation == 2).await;
+    let (_scene, mut agent) = Scene::with_confirmed_profile().await;
+    cut_off(&mut agent).await;
     let until = SystemTime::now() + Duration::from_secs(7200);
     let hold = Hold { stand: Stand::Pause, until, by: "a test".into(), reason: String::new() };
     let (answer, told) = tokio::sync::oneshot::channel();
@@ -225,12 +225,8 @@ async fn a_change_is_taken_back_although_the_subsystem_was_paused_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn a_profile_that_follows_an_unconfirmed_one_is_judged_by_what_was_reached_before_both() {
-    let scene = Scene::new();
-    let mut agent = scene.agent();
-    agent.wish_for(1, spec(GOOD));
-    agent.until("confirmed", is_confirmed(1)).await;
-    agent.wish_for(2, spec(BAD));
-    agent.until("on trial", |report| report.on_trial_until.is_some() && report.generation == 2).await;
+    let (_scene, mut agent) = Scene::with_confirmed_profile().await;
+    cut_off(&mut agent).await;
     agent.wish_for(3, spec(&[("a", "3"), ("net.cut", "1"), ("net.b", "3")]));
     agent.until("taken back", |report| report.generation == 3 && report.state == State::Failing).await;
     let held = ["a", "net.cut", "net.b"].map(|key| agent.value(key).unwrap());

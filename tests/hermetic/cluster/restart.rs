@@ -43,8 +43,8 @@ fn kept(state: &Path) -> String {
     fs::read_to_string(state.join("node-profile.last-good")).unwrap_or_default()
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_restart_in_an_outage_holds_what_was_in_force_and_follows_when_the_server_is_back() {
+/// A server with one object, and what an agent that held it has left behind.
+async fn left_by_an_agent() -> (Double, tempfile::TempDir) {
     let (server, state) = (Scene::server(), tempfile::tempdir().unwrap());
     server.put(&profile("web"), for_pool("web", 0, 1));
     let mut agent = Agent::start(&server, state.path());
@@ -52,7 +52,12 @@ async fn a_restart_in_an_outage_holds_what_was_in_force_and_follows_when_the_ser
     while !kept(state.path()).contains("somaxconn") {
         pass(Duration::from_secs(1)).await;
     }
-    drop(agent);
+    (server, state)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_in_an_outage_holds_what_was_in_force_and_follows_when_the_server_is_back() {
+    let (server, state) = left_by_an_agent().await;
     for fault in [Fault::down(), Fault::status(401), Fault::hang()] {
         server.fault(fault.clone());
         let agent = Agent::start(&server, state.path());
@@ -70,14 +75,7 @@ async fn a_restart_in_an_outage_holds_what_was_in_force_and_follows_when_the_ser
 
 #[tokio::test(start_paused = true)]
 async fn a_profile_that_was_deleted_during_an_outage_is_given_back_when_the_server_says_so_and_not_before() {
-    let (server, state) = (Scene::server(), tempfile::tempdir().unwrap());
-    server.put(&profile("web"), for_pool("web", 0, 1));
-    let mut agent = Agent::start(&server, state.path());
-    agent.until("the object is in force", |now| now.loaded.spec.is_some()).await;
-    while !kept(state.path()).contains("somaxconn") {
-        pass(Duration::from_secs(1)).await;
-    }
-    drop(agent);
+    let (server, state) = left_by_an_agent().await;
     server.fault(Fault::down());
     server.remove(&profile("web"));
     let mut agent = Agent::start(&server, state.path());

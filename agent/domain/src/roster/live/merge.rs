@@ -81,15 +81,9 @@ fn merge_sandbox(known: &mut Sandbox, newer: Sandbox) {
     told(newer.name, &mut known.name);
     told(newer.runtime_handler, &mut known.runtime_handler);
     told(newer.cgroup_parent, &mut known.cgroup_parent);
-    if !newer.labels.is_empty() {
-        known.labels = newer.labels;
-    }
-    if !newer.annotations.is_empty() {
-        known.annotations = newer.annotations;
-    }
-    if newer.created_at_ns != 0 {
-        known.created_at_ns = newer.created_at_ns;
-    }
+    told_pairs(newer.labels, &mut known.labels);
+    told_pairs(newer.annotations, &mut known.annotations);
+    told_time(newer.created_at_ns, &mut known.created_at_ns);
     known.pod_resources = newer.pod_resources.or(known.pod_resources.take());
 }
 
@@ -98,15 +92,9 @@ fn merge_container(known: &mut SandboxContainer, newer: SandboxContainer) {
     told(newer.sandbox.0, &mut known.sandbox.0);
     told(newer.name, &mut known.name);
     told(newer.cgroups_path, &mut known.cgroups_path);
-    if !newer.labels.is_empty() {
-        known.labels = newer.labels;
-    }
-    if !newer.annotations.is_empty() {
-        known.annotations = newer.annotations;
-    }
-    if newer.created_at_ns != 0 {
-        known.created_at_ns = newer.created_at_ns;
-    }
+    told_pairs(newer.labels, &mut known.labels);
+    told_pairs(newer.annotations, &mut known.annotations);
+    told_time(newer.created_at_ns, &mut known.created_at_ns);
     known.pid = newer.pid.or(known.pid);
     known.resources = newer.resources.or(known.resources.take());
 }
@@ -115,6 +103,20 @@ fn merge_container(known: &mut SandboxContainer, newer: SandboxContainer) {
 fn told(text: String, known: &mut String) {
     if !text.is_empty() {
         *known = text;
+    }
+}
+
+/// No pairs say nothing.
+fn told_pairs(pairs: BTreeMap<String, String>, known: &mut BTreeMap<String, String>) {
+    if !pairs.is_empty() {
+        *known = pairs;
+    }
+}
+
+/// 0 says nothing.
+fn told_time(ns: i64, known: &mut i64) {
+    if ns != 0 {
+        *known = ns;
     }
 }
 
