@@ -134,7 +134,6 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-/// The thread that answers the container runtime, if it is to be answered.
 /// The node, as far as the API server is told of it.
 fn node_side(
     args: &RunArgs,
@@ -157,6 +156,7 @@ fn node_side(
     }
 }
 
+/// The thread that answers the container runtime, if it is to be answered.
 fn nri_thread(
     args: &RunArgs,
     (desk, runtime): (Arc<Desk>, Option<Arc<dyn ContainerRuntime>>),
