@@ -1,6 +1,7 @@
 //! Pods and containers as the decisions need them.
 
 mod pod;
+mod pod_level;
 mod resource;
 
 pub use pod::{Container, ContainerKind, MilliCpu, Pod, Resources};

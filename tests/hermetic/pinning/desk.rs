@@ -16,6 +16,7 @@ use trimtab_domain::workload::ContainerId;
 use trimtab_domain::workload::QosClass::{BestEffort, Burstable, Guaranteed};
 
 use super::{agent, converge, static_cpus};
+use crate::laws::pass;
 use crate::support::fake_cgroups::{Ask, FakeCgroups, Shape, id};
 use crate::support::node_runtime::{NodeRuntime, told};
 
@@ -226,6 +227,48 @@ async fn an_old_request_of_the_agent_itself_does_no_harm() {
     agent.desk().announce(&runtime.pods["b"].containers["main"].container.id, &set("0,3"));
     assert_eq!(runtime.change_cpus("b", "main", "0,3").unwrap(), set("0,3"), "a request that shrinks is not undone");
     assert_eq!(agent.desk().view().foreign.cpus, None, "none of it is somebody else's");
+}
+
+/// `kubectl debug`: an ephemeral container has neither requests nor limits, whatever the class of its pod.
+#[tokio::test]
+async fn a_container_to_debug_with_takes_nothing_from_the_pod_that_it_joins() {
+    let spec = static_cpus("0");
+    let (_, mut runtime, agent) = asked(&spec).await;
+    runtime.run_pod(Guaranteed, "a", &[]);
+    let sum = told(Ask::cpus(2), Guaranteed);
+    runtime.pods.get_mut("a").unwrap().sandbox.pod_resources = Some(sum);
+    runtime.create("a", "main", Ask::cpus(2)).unwrap();
+    converge(&agent, &spec).await;
+    assert_eq!(effective(&runtime, "a", "main"), set("1-2"));
+    runtime.create("a", "debugger-x", Ask { milli: 0, memory: None }).unwrap();
+    converge(&agent, &spec).await;
+    assert_eq!(effective(&runtime, "a", "main"), set("1-2"), "it keeps its CPUs");
+    assert_eq!(effective(&runtime, "a", "debugger-x"), set("0,3-7"), "the shared ones");
+    let own: Vec<CpuSet> = agent.desk().view().places.into_iter().filter_map(|place| place.cpus).collect();
+    assert_eq!(own, [set("1-2")]);
+    // The main one crashes while somebody looks at it.
+    runtime.exit("a", "main");
+    converge(&agent, &spec).await;
+    runtime.create("a", "main", Ask::cpus(2)).unwrap();
+    assert_eq!(effective(&runtime, "a", "main"), set("1-2"));
+}
+
+/// KEP-2837: what a container leaves out is that of its pod, so it looks as if it asked for all of it.
+#[tokio::test]
+async fn containers_that_live_of_the_resources_of_their_pod_share_cpus_and_are_not_refused() {
+    let spec = static_cpus("0");
+    let (_, mut runtime, agent) = asked(&spec).await;
+    runtime.run_pod(Guaranteed, "a", &[]);
+    runtime.pods.get_mut("a").unwrap().sandbox.pod_resources = Some(told(Ask::cpus(4), Guaranteed));
+    runtime.create("a", "one", Ask::cpus(4)).unwrap();
+    runtime.create("a", "two", Ask::cpus(4)).unwrap();
+    // What is as wide as everything need not be remembered, which the pass after notices.
+    pass(&agent, &spec).await;
+    converge(&agent, &spec).await;
+    for name in ["one", "two"] {
+        assert_eq!(effective(&runtime, "a", name), set("0-7"), "{name}");
+    }
+    assert!(agent.desk().view().places.iter().all(|place| place.cpus.is_none()));
 }
 
 #[tokio::test]

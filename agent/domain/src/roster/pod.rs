@@ -6,7 +6,7 @@ use super::SandboxId;
 use super::identity::PodOrigin;
 use super::told::{Asked, Told};
 use super::{ContainerState, ToldResources};
-use crate::workload::{ContainerId, ContainerKind, PodUid, QosClass, Resources};
+use crate::workload::{ContainerId, ContainerKind, PodUid, QosClass};
 
 /// A pod, by the uid that the node knows it by: for a static pod the hash of its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,21 +65,6 @@ pub struct KnownContainer {
 }
 
 impl KnownPod {
-    /// True if the pod has resources of its own (`pod.spec.resources`, KEP-2837): in a pod whose containers make it
-    /// Guaranteed, each of them has a CPU request, so one without can only come from there.
-    #[must_use]
-    pub fn has_pod_level_resources(&self) -> bool {
-        let without =
-            |container: &KnownContainer| container.asked.cpu_request.exact().is_some_and(|milli| milli.0 == 0);
-        self.qos.value() == Some(&QosClass::Guaranteed) && self.containers.iter().any(without)
-    }
-
-    /// The resources of the pod as a whole, if it has some of its own and a runtime tells of them exactly.
-    #[must_use]
-    pub fn pod_level_resources(&self) -> Option<Resources> {
-        self.asked.as_ref().filter(|_| self.has_pod_level_resources())?.resources()
-    }
-
     /// Its container of this id.
     #[must_use]
     pub fn container(&self, id: &ContainerId) -> Option<&KnownContainer> {

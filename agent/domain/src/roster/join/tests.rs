@@ -40,7 +40,6 @@ fn one_pod_known_from_every_source_is_one() {
     let asked: Vec<_> = pod.containers.iter().map(|container| container.asked.cpu_request).collect();
     assert_eq!(asked, [Told::Exact(MilliCpu(2000)), Told::Exact(MilliCpu(500))]);
     assert!(pod.containers.iter().all(|container| container.cgroup.is_some() && container.pid.is_some()));
-    assert!(!pod.has_pod_level_resources());
 }
 
 #[test]
@@ -119,15 +118,6 @@ fn a_resize_that_the_runtime_did_not_tell_yet_makes_the_container_doubtful() {
     let joined = facts.join();
     assert_eq!(joined.doubtful, [ContainerId("c1".into())]);
     assert_eq!(joined.pods[0].containers[0].asked.cpu_request, Told::Exact(MilliCpu(2000)), "the runtime's is shown");
-}
-
-#[test]
-fn a_container_without_a_request_in_a_guaranteed_pod_means_pod_level_resources() {
-    let mut node = one_pod();
-    node.pods[0].containers[1].milli = 0;
-    assert!(node.join(&[Source::Nri]).pods[0].has_pod_level_resources());
-    node.pods[0].qos = QosClass::Burstable;
-    assert!(!node.join(&[Source::Nri]).pods[0].has_pod_level_resources());
 }
 
 fn pod_strategy(index: usize) -> impl Strategy<Value = TruePod> {

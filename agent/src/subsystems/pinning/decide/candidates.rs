@@ -7,6 +7,7 @@ use trimtab_domain::cgroup::tree::ContainerCgroup;
 use trimtab_domain::cpu::EXCLUSIVE_CPUS;
 use trimtab_domain::plan::{Finding, Severity};
 use trimtab_domain::roster::pod::{KnownContainer, KnownPod};
+use trimtab_domain::roster::told::Asked;
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::workload::{Container, ContainerKind, Pod, QosClass, ResourceName, Resources};
 
@@ -110,9 +111,10 @@ fn candidate<'a>(
         name: if known.name.is_empty() { known.uid.0.clone() } else { known.name.clone() },
         qos,
         containers,
-        resources: known.pod_level_resources(),
+        resources: None,
         annotations: known.annotations.clone(),
     };
+    let pod = pod.with_resources_of_its_own(known.asked.as_ref().and_then(Asked::resources));
     Candidate { known, pod: Arc::new(pod), members }
 }
 

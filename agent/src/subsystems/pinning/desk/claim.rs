@@ -64,21 +64,15 @@ impl Newcomer {
             namespace: sandbox.namespace.clone(),
             name: sandbox.name.clone(),
             qos,
-            resources: pod_level_resources(qos, &containers, sandbox),
+            resources: None,
             containers,
             annotations: sandbox.annotations.clone(),
         };
+        let whole = sandbox.pod_resources.as_ref().and_then(|sum| resources(sum, qos));
+        let pod = pod.with_resources_of_its_own(whole);
         let outlook = sandbox.pod_resources.as_ref().and_then(|sum| outlook(&pod, sum));
         Some(Self { pod: Arc::new(pod), outlook })
     }
-}
-
-/// The resources that the pod has of its own (KEP-2837): in a Guaranteed pod every container has a CPU request, so one
-/// without can only live of those.
-fn pod_level_resources(qos: QosClass, containers: &[Container], sandbox: &Sandbox) -> Option<Resources> {
-    let without = |container: &Container| container.resources.cpu_request().0 == 0;
-    let told = sandbox.pod_resources.as_ref().filter(|_| qos == QosClass::Guaranteed)?;
-    containers.iter().any(without).then(|| resources(told, qos)).flatten()
 }
 
 /// The pod with a stand-in for the containers that are still to come: what the kubelet's sum has beyond those known.
