@@ -11,7 +11,7 @@ use std::time::Duration;
 use trimtab_domain::cpuset::CpuSet;
 
 use crate::cluster::containerd::{Containerd, Release, SOCKET, fetch};
-use crate::cluster::pods::{Driver, Kubelet, Pod};
+use crate::cluster::pods::{DEBUGGER, Driver, Kubelet, Pod};
 use crate::cluster::truth::{self, Running};
 use crate::cluster::wait::until;
 use crate::support::namespace::{cannot_run, in_pid_namespace};
@@ -74,6 +74,24 @@ impl Bench {
         let id = self.kubelet.create(&pod, &sandbox, "app", attempt).unwrap();
         self.kubelet.start(&id).unwrap();
         self.running.push(Running { pod, sandbox, container: "app".into(), id, attempt });
+    }
+
+    /// Somebody looks into a pinned pod, leaves, and it keeps its CPUs all the time.
+    fn debug(&mut self) {
+        self.run(Pod::guaranteed(1, 1000));
+        self.settle("placed");
+        let before = self.exclusive();
+        let Running { pod, sandbox, .. } = self.running[0].clone();
+        let pod = pod.debugged();
+        let id = self.kubelet.create(&pod, &sandbox, DEBUGGER, 0).unwrap();
+        self.kubelet.start(&id).unwrap();
+        self.running.push(Running { pod, sandbox, container: DEBUGGER.into(), id: id.clone(), attempt: 0 });
+        self.settle("the one to debug with has the shared CPUs");
+        assert_eq!(self.exclusive(), before);
+        self.kubelet.stop(&id).unwrap();
+        self.running.pop();
+        self.settle("nobody looks any more");
+        assert_eq!(self.exclusive(), before);
     }
 
     /// Ends the newest pod.
@@ -141,6 +159,15 @@ fn without_nri_pods_are_placed_over_cri() {
         bench.end();
         bench.settle("given back");
         assert!(!agent.log().contains("ERROR"), "{}", agent.log());
+    });
+}
+
+#[test]
+fn without_nri_a_container_to_debug_with_takes_nothing_from_its_pod() {
+    let name = "containerd::without_nri_a_container_to_debug_with_takes_nothing_from_its_pod";
+    with_containerd(Release::Bookworm, name, |mut bench| {
+        let _agent = bench.node.start_ready();
+        bench.debug();
     });
 }
 

@@ -56,6 +56,15 @@ fn a_container_keeps_its_cpus_while_its_pod_lives() {
 }
 
 #[test]
+fn a_container_to_debug_with_takes_nothing_from_its_pod() {
+    let name = "containerd::nri::a_container_to_debug_with_takes_nothing_from_its_pod";
+    with_containerd(Release::Trixie, name, |mut bench| {
+        let _agent = bench.agent();
+        bench.debug();
+    });
+}
+
+#[test]
 fn what_cannot_be_had_is_refused_in_the_words_of_the_kubelet() {
     let name = "containerd::nri::what_cannot_be_had_is_refused_in_the_words_of_the_kubelet";
     with_containerd(Release::Trixie, name, |mut bench| {

@@ -24,6 +24,9 @@ const WAITS: &str = "sleep 2147483647 & wait";
 /// The same, with more than a megabyte of its own.
 const TOUCHES: &str = "text=$(cat /bin/busybox); sleep 2147483647 & wait";
 
+/// Name of an ephemeral container, which asks for nothing and does not count for the class of its pod.
+pub(crate) const DEBUGGER: &str = "debugger";
+
 /// What one container asks for; 0: nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wish {
@@ -65,14 +68,23 @@ impl Pod {
         Self::of_one(number, Wish { name: "app".into(), request_milli: 0, limit_milli: 0, memory_limit: 0 })
     }
 
+    /// The pod when somebody looks into it (`kubectl debug`).
+    #[allow(dead_code, reason = "the lab has other things to look at")]
+    pub(crate) fn debugged(mut self) -> Self {
+        let name = DEBUGGER.to_owned();
+        self.wishes.push(Wish { name, request_milli: 0, limit_milli: 0, memory_limit: 0 });
+        self
+    }
+
     /// The QoS class in the words of cgroup names; Guaranteed has none.
     fn class(&self) -> Option<&'static str> {
         let nothing = |wish: &Wish| (wish.request_milli, wish.limit_milli, wish.memory_limit) == (0, 0, 0);
         let bound =
             |wish: &Wish| wish.limit_milli > 0 && wish.memory_limit > 0 && wish.request_milli == wish.limit_milli;
+        let counts = || self.wishes.iter().filter(|wish| wish.name != DEBUGGER);
         match () {
-            () if self.wishes.iter().all(nothing) => Some("besteffort"),
-            () if self.wishes.iter().all(bound) => None,
+            () if counts().all(nothing) => Some("besteffort"),
+            () if counts().all(bound) => None,
             () => Some("burstable"),
         }
     }
