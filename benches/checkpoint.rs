@@ -15,7 +15,7 @@ use trimtab_domain::memory::{MemoryConfig, MemoryManager};
 use trimtab_domain::quantity::Quantity;
 use trimtab_domain::reserved_memory::MemoryReservation;
 use trimtab_domain::topology::{CpuInfo, HugePages, Machine, NumaNode};
-use trimtab_domain::workload::{Container, ContainerKind, Pod, PodUid, QosClass, Resources};
+use trimtab_domain::workload::{Container, ContainerKind, Labels, Pod, PodUid, QosClass, Resources};
 
 const CONTAINERS: u32 = 250;
 
@@ -43,7 +43,7 @@ fn pods() -> Vec<Pod> {
         qos: QosClass::Guaranteed,
         containers: vec![container.clone()],
         resources: None,
-        annotations: BTreeMap::new(),
+        annotations: Labels::default(),
     };
     (0..CONTAINERS).map(pod).collect()
 }

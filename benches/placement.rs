@@ -19,7 +19,7 @@ use trimtab_domain::placement::{Extensions, ManagersConfig, ResourceManagers, Re
 use trimtab_domain::spec::ResourceManagersSpec;
 use trimtab_domain::spec::resource_managers::ReservedMemory;
 use trimtab_domain::topology::{CpuInfo, Machine, NumaNode};
-use trimtab_domain::workload::{Container, ContainerKind, Pod, PodUid, QosClass, ResourceName, Resources};
+use trimtab_domain::workload::{Container, ContainerKind, Labels, Pod, PodUid, QosClass, ResourceName, Resources};
 
 /// A machine with two threads per core, whose second threads are numbered after all first ones.
 struct Shape {
@@ -174,7 +174,7 @@ fn pod(uid: usize, cpus: &str, memory: &str) -> Arc<Pod> {
         qos: QosClass::of(&containers, None),
         containers,
         resources: None,
-        annotations: BTreeMap::new(),
+        annotations: Labels::default(),
     })
 }
 

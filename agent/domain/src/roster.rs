@@ -13,7 +13,7 @@ pub use live::Roster;
 
 use std::collections::BTreeMap;
 
-use crate::workload::{ContainerId, PodUid};
+use crate::workload::{ContainerId, Labels, PodUid};
 
 /// Id that the runtime gave to a sandbox (the runtime's half of a pod).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,9 +31,9 @@ pub struct Sandbox {
     /// Name of the pod.
     pub name: String,
     /// Labels; the pod's own are among them.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Annotations; the pod's own are among them.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Labels,
     /// `runtimeClassName` handler; empty: the runtime's default.
     pub runtime_handler: String,
     /// `cgroup_parent` as the kubelet gave it: a path, or with the systemd driver sometimes the name of a slice.
@@ -64,9 +64,9 @@ pub struct SandboxContainer {
     /// `linux.cgroupsPath` of the OCI specification; empty where the source does not tell.
     pub cgroups_path: String,
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Annotations.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Labels,
     /// What it was created or last updated with; absent where the source does not tell (a plain CRI list).
     pub resources: Option<ToldResources>,
 }

@@ -1,9 +1,11 @@
 //! Pods and containers as the decisions need them.
 
+mod labels;
 mod pod;
 mod pod_level;
 mod resource;
 
+pub use labels::Labels;
 pub use pod::{Container, ContainerKind, MilliCpu, Pod, Resources};
 pub use resource::ResourceName;
 

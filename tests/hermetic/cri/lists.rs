@@ -33,7 +33,7 @@ async fn what_lives_is_listed_with_everything_that_the_runtime_knows() {
     let [sandbox] = listing.sandboxes.as_slice() else { panic!("{:?}", listing.sandboxes) };
     assert_eq!((sandbox.id.0.as_str(), sandbox.uid.0.as_str(), sandbox.name.as_str()), ("s1", "uid1", "pod-uid1"));
     assert_eq!((sandbox.namespace.as_str(), sandbox.cgroup_parent.as_str()), ("default", "/kubepods/poduid1"));
-    assert_eq!(sandbox.labels["app"], "demo");
+    assert_eq!(sandbox.labels.get("app"), Some("demo"));
     assert!(sandbox.ready && sandbox.pod_resources.is_some());
     let ids: Vec<&str> = listing.containers.iter().map(|container| container.id.0.as_str()).collect();
     assert_eq!(ids, ["c1", "c2"]);

@@ -12,8 +12,8 @@ use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::roster::{ContainerState, Sandbox, SandboxContainer, SandboxId};
 use trimtab_domain::spec::NodeSpec;
 use trimtab_domain::spec::cgroup::CgroupDriver;
-use trimtab_domain::workload::ContainerId;
 use trimtab_domain::workload::QosClass::{BestEffort, Burstable, Guaranteed};
+use trimtab_domain::workload::{ContainerId, Labels};
 
 use super::{agent, converge, static_cpus};
 use crate::laws::pass;
@@ -56,8 +56,8 @@ fn container(runtime: &NodeRuntime, uid: &str, number: u32) -> (Sandbox, Sandbox
         created_at_ns: 0,
         pid: None,
         cgroups_path: String::new(),
-        labels: std::collections::BTreeMap::new(),
-        annotations: std::collections::BTreeMap::new(),
+        labels: Labels::default(),
+        annotations: Labels::default(),
         resources: Some(told(LITTLE, pod.qos)),
     };
     (pod.sandbox.clone(), container)

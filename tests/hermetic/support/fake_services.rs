@@ -24,7 +24,7 @@ use trimtab::ports::services::{Activity, Answer, ServiceState, Services, UnitErr
 use trimtab_domain::cgroup::{Component, Configured};
 use trimtab_domain::roster::{Sandbox, SandboxId};
 use trimtab_domain::spec::cgroup::CgroupDriver;
-use trimtab_domain::workload::{ContainerId, PodUid};
+use trimtab_domain::workload::{ContainerId, Labels, PodUid};
 
 use super::api_server::ApiServer;
 use super::fake_host::FakeHost;
@@ -305,8 +305,8 @@ fn sandbox(name: &str, cgroup_parent: &str) -> Sandbox {
         uid: PodUid(format!("u-{name}")),
         namespace: "trimtab-system".into(),
         name: name.into(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        labels: Labels::default(),
+        annotations: Labels::default(),
         runtime_handler: String::new(),
         cgroup_parent: cgroup_parent.into(),
         ready: true,

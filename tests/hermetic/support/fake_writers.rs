@@ -15,7 +15,7 @@ use trimtab::ports::runtime::{
 use trimtab::ports::units::{self, UnitChange, UnitError, Units};
 use trimtab_domain::cgroup::{Configured, parse_leaf};
 use trimtab_domain::roster::{ContainerState, SandboxContainer, SandboxId, ToldResources};
-use trimtab_domain::workload::ContainerId;
+use trimtab_domain::workload::{ContainerId, Labels};
 
 use super::fake_cgroups::FakeCgroups;
 
@@ -138,8 +138,8 @@ impl ContainerRuntime for FakeRuntime {
                 created_at_ns: *created_at_ns,
                 pid: None,
                 cgroups_path: String::new(),
-                labels: BTreeMap::new(),
-                annotations: BTreeMap::new(),
+                labels: Labels::default(),
+                annotations: Labels::default(),
                 resources: Some(ToldResources {
                     cpus: told(id, "cpuset.cpus").unwrap_or_default(),
                     mems: told(id, "cpuset.mems").unwrap_or_default(),

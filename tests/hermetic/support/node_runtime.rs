@@ -9,7 +9,7 @@ use trimtab::ports::admission::{Admission, CpusetUpdate, Lifecycle, Refused, Run
 use trimtab_domain::cgroup::{milli_to_quota, milli_to_shares};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::roster::{ContainerState, Sandbox, SandboxContainer, SandboxId, ToldResources};
-use trimtab_domain::workload::{ContainerId, PodUid, QosClass};
+use trimtab_domain::workload::{ContainerId, Labels, PodUid, QosClass};
 
 use super::fake_cgroups::{Ask, FakeCgroups};
 
@@ -79,7 +79,7 @@ impl NodeRuntime {
             uid: PodUid(uid.into()),
             namespace: "shop".into(),
             name: format!("pod-{uid}"),
-            labels: BTreeMap::new(),
+            labels: Labels::default(),
             annotations: annotations.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
             runtime_handler: String::new(),
             cgroup_parent: format!("/{path}"),
@@ -106,8 +106,8 @@ impl NodeRuntime {
             created_at_ns: i64::from(number),
             pid: None,
             cgroups_path: String::new(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
+            labels: Labels::default(),
+            annotations: Labels::default(),
             resources: Some(told(ask, pod.qos)),
         };
         let mut answer = trimtab::ports::admission::Created::default();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use trimtab_domain::quantity::Quantity;
-use trimtab_domain::workload::{Container, ContainerKind, Pod, PodUid, QosClass, ResourceName, Resources};
+use trimtab_domain::workload::{Container, ContainerKind, Labels, Pod, PodUid, QosClass, ResourceName, Resources};
 
 #[derive(Deserialize)]
 pub(super) struct RecordedPod {
@@ -67,7 +67,7 @@ impl RecordedPod {
             qos: QosClass::of(&containers, resources.as_ref()),
             containers,
             resources,
-            annotations: BTreeMap::new(),
+            annotations: Labels::default(),
         }))
     }
 }

@@ -106,8 +106,8 @@ fn annotation<T>(
 }
 
 fn value<'a>(pod: &'a Pod, key: &str, container: &Container) -> Option<&'a str> {
-    let mut found = pod.annotations.iter().filter(|(name, _)| name.strip_prefix(key) == Some(&container.name));
-    found.next().map(|(_, value)| value.as_str())
+    let mut found = pod.annotations.iter().filter(|(name, _)| name.strip_prefix(key) == Some(container.name.as_str()));
+    found.next().map(|(_, value)| value)
 }
 
 fn fault(pod: &Pod, key: &str, container: &Container, problem: &'static str) -> AllocationError {

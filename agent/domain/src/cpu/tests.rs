@@ -13,7 +13,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::*;
 use crate::hint::{NumaMask, ProviderHints};
 use crate::topology::shape::{A, B, C, D, Shape};
-use crate::workload::{ContainerKind, MilliCpu, QosClass, ResourceName, Resources};
+use crate::workload::{ContainerKind, Labels, MilliCpu, QosClass, ResourceName, Resources};
 
 fn set(text: &str) -> CpuSet {
     CpuSet::parse(text).unwrap()
@@ -39,7 +39,7 @@ fn pod(uid: &str, containers: &[&str]) -> Pod {
         qos: QosClass::Guaranteed,
         containers: containers.iter().map(container).collect(),
         resources: None,
-        annotations: BTreeMap::new(),
+        annotations: Labels::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::hint::HintList;
-use crate::workload::QosClass;
+use crate::workload::{Labels, QosClass};
 
 const NIC: &str = "example.com/nic";
 
@@ -36,7 +36,7 @@ fn pod(containers: &[(ContainerKind, &str)]) -> Pod {
         qos: QosClass::BestEffort,
         containers: containers.iter().enumerate().map(container).collect(),
         resources: None,
-        annotations: BTreeMap::new(),
+        annotations: Labels::default(),
     }
 }
 

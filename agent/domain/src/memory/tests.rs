@@ -12,7 +12,7 @@ use crate::checkpoint::{self, Layout};
 use crate::quantity::Quantity;
 use crate::reserved_memory::MemoryReservation;
 use crate::topology::{CpuInfo, HugePages, NumaNode};
-use crate::workload::{ResourceName, Resources};
+use crate::workload::{Labels, ResourceName, Resources};
 
 const GIB: u64 = 1 << 30;
 
@@ -61,7 +61,7 @@ fn pod_of(uid: &str, containers: Vec<Container>) -> Pod {
         qos: QosClass::Guaranteed,
         containers,
         resources: None,
-        annotations: BTreeMap::new(),
+        annotations: Labels::default(),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::cpuset::CpuSet;
 use crate::spec::ResourceManagersSpec;
 use crate::spec::resource_managers::ReservedMemory;
 use crate::topology::{CpuInfo, Machine, NumaNode};
-use crate::workload::{Container, ContainerKind, PodUid, QosClass, Resources};
+use crate::workload::{Container, ContainerKind, Labels, PodUid, QosClass, Resources};
 
 /// Two sockets with one NUMA node each, four cores of two threads: CPUs 0-7 on node 0, 8-15 on node 1.
 fn machine() -> Arc<Machine> {
@@ -51,7 +51,7 @@ fn pod(uid: &str, cpus: &[&str]) -> Arc<Pod> {
         qos: QosClass::of(&containers, None),
         containers,
         resources: None,
-        annotations: BTreeMap::new(),
+        annotations: Labels::default(),
     })
 }
 

@@ -1,9 +1,7 @@
 //! Which pod it is: a static pod has one uid on the node and another one in the API.
 
-use std::collections::BTreeMap;
-
 use super::told::Told;
-use crate::workload::PodUid;
+use crate::workload::{Labels, PodUid};
 
 /// Hash of the configuration of a static pod, which the kubelet and the runtime take for its uid.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
@@ -24,21 +22,21 @@ pub enum PodOrigin {
 /// The uid under which the node knows a pod, whichever side tells of it: for a static pod and its mirror alike the hash
 /// of the configuration.
 #[must_use]
-pub fn node_uid(uid: &PodUid, annotations: &BTreeMap<String, String>) -> PodUid {
+pub fn node_uid(uid: &PodUid, annotations: &Labels) -> PodUid {
     let hash = annotations.get(CONFIG_MIRROR).or_else(|| match origin(annotations) {
         Told::Exact(PodOrigin::Static) => annotations.get(CONFIG_HASH),
         _ => None,
     });
-    hash.filter(|hash| !hash.is_empty()).map_or_else(|| uid.clone(), |hash| PodUid(hash.clone()))
+    hash.filter(|hash| !hash.is_empty()).map_or_else(|| uid.clone(), |hash| PodUid(hash.to_owned()))
 }
 
 /// Where the pod is from, by its annotations; the kubelet sets the source on every pod.
 #[must_use]
-pub fn origin(annotations: &BTreeMap<String, String>) -> Told<PodOrigin> {
-    match annotations.get(CONFIG_SOURCE).map(String::as_str) {
+pub fn origin(annotations: &Labels) -> Told<PodOrigin> {
+    match annotations.get(CONFIG_SOURCE) {
         Some("api") => Told::Exact(PodOrigin::Api),
         Some("file" | "http") => Told::Exact(PodOrigin::Static),
-        _ if annotations.contains_key(CONFIG_MIRROR) => Told::Exact(PodOrigin::Static),
+        _ if annotations.get(CONFIG_MIRROR).is_some() => Told::Exact(PodOrigin::Static),
         _ => Told::Unknown,
     }
 }
@@ -47,8 +45,8 @@ pub fn origin(annotations: &BTreeMap<String, String>) -> Told<PodOrigin> {
 mod tests {
     use super::*;
 
-    fn annotations(list: &[(&str, &str)]) -> BTreeMap<String, String> {
-        list.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    fn annotations(list: &[(&str, &str)]) -> Labels {
+        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
@@ -62,7 +60,7 @@ mod tests {
             ("7b1e-uid", &in_api, "d4f0", Told::Exact(PodOrigin::Static)),
             ("7b1e-uid", &ordinary, "7b1e-uid", Told::Exact(PodOrigin::Api)),
             ("7b1e-uid", &forged, "7b1e-uid", Told::Exact(PodOrigin::Api)),
-            ("7b1e-uid", &BTreeMap::new(), "7b1e-uid", Told::Unknown),
+            ("7b1e-uid", &Labels::default(), "7b1e-uid", Told::Unknown),
         ];
         for (uid, annotations, node, from) in rows {
             assert_eq!(node_uid(&PodUid(uid.into()), annotations), PodUid(node.into()), "{annotations:?}");

@@ -1,12 +1,10 @@
 //! A pod of the node, as all sources together know it.
 
-use std::collections::BTreeMap;
-
 use super::SandboxId;
 use super::identity::PodOrigin;
 use super::told::{Asked, Told};
 use super::{ContainerState, ToldResources};
-use crate::workload::{ContainerId, ContainerKind, PodUid, QosClass};
+use crate::workload::{ContainerId, ContainerKind, Labels, PodUid, QosClass};
 
 /// A pod, by the uid that the node knows it by: for a static pod the hash of its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +16,9 @@ pub struct KnownPod {
     /// Name; empty: unknown.
     pub name: String,
     /// Labels; empty where no runtime tells.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Annotations; empty where no runtime tells.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Labels,
     /// Its class.
     pub qos: Told<QosClass>,
     /// Where the kubelet has it from.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{PodUid, QosClass, ResourceName};
+use super::{Labels, PodUid, QosClass, ResourceName};
 use crate::quantity::Quantity;
 
 /// A pod as the resource managers see it.
@@ -21,7 +21,7 @@ pub struct Pod {
     /// Pod-level resources (`pod.spec.resources`, KEP-2837); absent for nearly all pods.
     pub resources: Option<Resources>,
     /// Annotations that Trimtab understands, and perhaps others.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Labels,
 }
 
 /// A container of a pod as the resource managers see it.

@@ -98,6 +98,6 @@ fn age(moment_ns: i64) -> Duration {
 }
 
 fn grace(container: &SandboxContainer) -> Duration {
-    let told = GRACE_PERIODS.iter().find_map(|name| container.annotations.get(*name)?.parse().ok());
+    let told = GRACE_PERIODS.iter().find_map(|name| container.annotations.get(name)?.parse().ok());
     told.map_or(DEFAULT_GRACE, Duration::from_secs)
 }

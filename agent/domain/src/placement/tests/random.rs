@@ -11,7 +11,7 @@ use crate::hint::NumaMask;
 use crate::spec::ResourceManagersSpec;
 use crate::spec::resource_managers::ReservedMemory;
 use crate::topology::{CpuInfo, HugePages, Machine, NumaNode};
-use crate::workload::{Container, ContainerKind, Pod, PodUid, QosClass, Resources};
+use crate::workload::{Container, ContainerKind, Labels, Pod, PodUid, QosClass, Resources};
 
 const NODES: u32 = 5;
 const NIC: &str = "example.com/nic";
@@ -114,6 +114,6 @@ pub(super) fn pod(number: usize, wishes: &[Wish]) -> Arc<Pod> {
         qos: QosClass::of(&containers, None),
         containers,
         resources: None,
-        annotations: BTreeMap::new(),
+        annotations: Labels::default(),
     })
 }

@@ -1,10 +1,10 @@
 //! How what was told before and what is told now become one. Mostly the same is told again, and then nothing is copied: a
 //! node's lists are long, and whoever looks at the roster shares what is not touched.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::roster::{ContainerState, Sandbox, SandboxContainer};
+use crate::workload::Labels;
 
 /// Takes everything that the newer telling says.
 pub(super) fn take_sandbox(known: &mut Arc<Sandbox>, newer: Sandbox) {
@@ -107,7 +107,7 @@ fn told(text: String, known: &mut String) {
 }
 
 /// No pairs say nothing.
-fn told_pairs(pairs: BTreeMap<String, String>, known: &mut BTreeMap<String, String>) {
+fn told_pairs(pairs: Labels, known: &mut Labels) {
     if !pairs.is_empty() {
         *known = pairs;
     }
@@ -134,11 +134,11 @@ fn texts_of_container<'a>(known: &'a SandboxContainer, other: &'a SandboxContain
     [(&known.sandbox.0, &other.sandbox.0), (&known.name, &other.name), (&known.cgroups_path, &other.cgroups_path)]
 }
 
-fn map_stays(known: &BTreeMap<String, String>, newer: &BTreeMap<String, String>) -> bool {
+fn map_stays(known: &Labels, newer: &Labels) -> bool {
     newer.is_empty() || newer == known
 }
 
-fn map_fills(known: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> bool {
+fn map_fills(known: &Labels, other: &Labels) -> bool {
     known.is_empty() && !other.is_empty()
 }
 

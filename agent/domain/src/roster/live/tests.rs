@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::workload::Labels;
 
 fn sandbox(id: &str, uid: &str) -> Sandbox {
     Sandbox {
@@ -8,8 +9,8 @@ fn sandbox(id: &str, uid: &str) -> Sandbox {
         uid: PodUid(uid.into()),
         namespace: "default".into(),
         name: uid.into(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        labels: Labels::default(),
+        annotations: Labels::default(),
         runtime_handler: String::new(),
         cgroup_parent: "/kubepods".into(),
         ready: true,
@@ -27,8 +28,8 @@ fn container(id: &str, sandbox: &str, name: &str) -> SandboxContainer {
         created_at_ns: 0,
         pid: None,
         cgroups_path: String::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        labels: Labels::default(),
+        annotations: Labels::default(),
         resources: None,
     }
 }

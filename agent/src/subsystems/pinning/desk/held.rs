@@ -83,9 +83,8 @@ impl HeldContainers {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use std::collections::BTreeMap;
-
     use trimtab_domain::roster::SandboxId;
+    use trimtab_domain::workload::Labels;
 
     use super::*;
 
@@ -95,8 +94,8 @@ mod tests {
             uid: PodUid("u".into()),
             namespace: "shop".into(),
             name: "pod".into(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::from([("kubernetes.io/config.source".to_owned(), source.to_owned())]),
+            labels: Labels::default(),
+            annotations: Labels::from([("kubernetes.io/config.source".to_owned(), source.to_owned())]),
             runtime_handler: String::new(),
             cgroup_parent: String::new(),
             ready: true,

@@ -9,7 +9,7 @@ use crate::roster::join::{Joined, Sources, join};
 use crate::roster::names::{ContainerName, Names, PodName};
 use crate::roster::{ContainerState, Roster, Sandbox, SandboxContainer, SandboxId, ToldResources};
 use crate::spec::cgroup::CgroupDriver;
-use crate::workload::{ContainerId, PodUid, QosClass};
+use crate::workload::{ContainerId, Labels, PodUid, QosClass};
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -143,7 +143,7 @@ impl TruePod {
             uid: PodUid(self.uid.clone()),
             namespace: "default".into(),
             name: self.name().name,
-            labels: BTreeMap::new(),
+            labels: Labels::default(),
             annotations: [("kubernetes.io/config.source".to_owned(), source.to_owned())].into(),
             runtime_handler: self.handler.clone(),
             cgroup_parent: format!("/{}", self.directory()),
@@ -167,8 +167,8 @@ impl TruePod {
             created_at_ns: 0,
             pid: Some(4711),
             cgroups_path: format!("/{}/{}", self.directory(), container.id),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
+            labels: Labels::default(),
+            annotations: Labels::default(),
             resources: Some(ToldResources {
                 cpu_shares: Some(milli_to_shares(container.milli)),
                 cpu_quota_us: Some(quota),

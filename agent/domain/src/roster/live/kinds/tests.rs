@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 use crate::roster::ContainerState::{self, Created, Running};
-use crate::workload::PodUid;
+use crate::workload::{Labels, PodUid};
 
 /// What the kubelet tells for whole CPUs.
 fn cpus(count: u64) -> ToldResources {
@@ -23,7 +23,7 @@ fn container(id: &str, state: ContainerState) -> SandboxContainer {
         created_at_ns: 0,
         pid: None,
         cgroups_path: String::new(),
-        labels: BTreeMap::new(),
+        labels: Labels::default(),
         annotations: [(RESTARTS.to_owned(), attempt.to_owned())].into(),
         resources: Some(cpus(if name.starts_with("big") { 2 } else { 1 })),
     }
@@ -37,8 +37,8 @@ fn play(story: &str, sum: Option<u64>) -> Roster {
         uid: PodUid("u".into()),
         namespace: "n".into(),
         name: "p".into(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        labels: Labels::default(),
+        annotations: Labels::default(),
         runtime_handler: String::new(),
         cgroup_parent: "/kubepods/podu".into(),
         ready: true,
