@@ -30,7 +30,7 @@ fn object(name: &str, desired: Option<&str>, observed: &str) -> ObjectReport {
 async fn with_objects(objects: Vec<ObjectReport>) -> TestServer {
     let mut setup = Setup::new();
     let mut sysctl = SubsystemReport::clone(&setup.report.subsystems[0]);
-    sysctl.objects = objects;
+    sysctl.objects = objects.into();
     setup.report.subsystems[0] = std::sync::Arc::new(sysctl);
     setup.start().await
 }

@@ -32,7 +32,7 @@ fn eventful(name: &str) -> NodeReport {
     };
     subsystem(&mut report, 0, &|it| {
         it.state = State::Fighting;
-        it.objects = vec![object("1024", Some("128")), object("1", Some("1")), object("2", None)];
+        it.objects = vec![object("1024", Some("128")), object("1", Some("1")), object("2", None)].into();
         it.steps = vec![
             StepReport { step: format!("{name}: 128 -> 1024"), error: None },
             StepReport { step: name.into(), error: Some(format!("cannot write {name}")) },

@@ -306,7 +306,8 @@ fn full_report() -> NodeReport {
         desired: Some("2".into()),
         observed: None,
         attributes: vec![("class", "safe".into())],
-    }];
+    }]
+    .into();
     sysctl.last_error = Some("cannot write b".into());
     sysctl.totals.steps_failed = 1;
     sysctl.totals.drift_found = 4;

@@ -30,10 +30,10 @@ pub struct KernelEvents {
 #[derive(Default)]
 struct State {
     wakers: BTreeMap<&'static str, Arc<Notify>>,
-    /// As they were told.
-    wanted: BTreeMap<&'static str, Vec<Watch>>,
-    active: BTreeMap<Watch, WatchDescriptor>,
-    failed: BTreeSet<Watch>,
+    /// As they were told. Paths of cgroups are long and many, so each is kept once.
+    wanted: BTreeMap<&'static str, Vec<Arc<Watch>>>,
+    active: BTreeMap<Arc<Watch>, WatchDescriptor>,
+    failed: BTreeSet<Arc<Watch>>,
     /// True once the kernel has dropped a watch that may still be wanted.
     dropped: bool,
     /// Paths of our own that are followed, each by a task.
@@ -87,8 +87,12 @@ impl KernelEvents {
             state.wake(|_| true);
             return;
         }
-        let places: Vec<Watch> =
-            state.active.iter().filter(|(_, active)| *active == descriptor).map(|(watch, _)| watch.clone()).collect();
+        let places: Vec<Arc<Watch>> = state
+            .active
+            .iter()
+            .filter(|(_, active)| *active == descriptor)
+            .map(|(watch, _)| Arc::clone(watch))
+            .collect();
         if mask.contains(EventMask::IGNORED) {
             // The file is gone and the kernel dropped the watch; the next pass asks for it again if it still matters.
             for place in &places {
@@ -96,14 +100,14 @@ impl KernelEvents {
             }
             state.dropped = true;
         }
-        state.wake(|watch| places.contains(watch));
+        state.wake(|watch| places.iter().any(|place| **place == *watch));
     }
 }
 
 impl State {
     fn wake(&self, concerns: impl Fn(&Watch) -> bool) {
         for (subsystem, watches) in &self.wanted {
-            if watches.iter().any(&concerns)
+            if watches.iter().any(|watch| concerns(watch))
                 && let Some(waker) = self.wakers.get(subsystem)
             {
                 waker.notify_one();
@@ -121,22 +125,24 @@ impl DriftEvents for KernelEvents {
     fn watch(&self, subsystem: &'static str, watches: &[Watch]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let known = state.wanted.get(subsystem).map(Vec::as_slice).unwrap_or_default();
-        let same = known == watches && state.wanted.contains_key(subsystem);
+        let is_known = |watch: &Watch| known.iter().any(|known| **known == *watch);
+        let same = known.iter().map(Arc::as_ref).eq(watches) && state.wanted.contains_key(subsystem);
         // What the kernel announced of these between the look at the node and now woke nobody, as nobody had asked yet.
         let announced = |watch: &&Watch| matches!(watch, Watch::Netfilter | Watch::Interfaces | Watch::Hardware);
-        let missed = watches.iter().filter(announced).any(|watch| !known.contains(watch));
+        let missed = watches.iter().filter(announced).any(|watch| !is_known(watch));
         if !same {
-            state.wanted.insert(subsystem, watches.to_vec());
+            let kept = watches.iter().map(|watch| state.kept(watch)).collect();
+            state.wanted.insert(subsystem, kept);
         }
         if missed && let Some(waker) = state.wakers.get(subsystem) {
             waker.notify_one();
         }
         let Some(inotify) = &self.inotify else { return };
         // The rule: a pass wants what the one before wanted, a thousand files on a full node, and all are watched.
-        let missing: BTreeSet<Watch> = if same && state.is_whole() {
+        let missing: BTreeSet<Arc<Watch>> = if same && state.is_whole() {
             state.failed.clone()
         } else {
-            let all: BTreeSet<Watch> = state.wanted.values().flatten().cloned().collect();
+            let all: BTreeSet<Arc<Watch>> = state.wanted.values().flatten().cloned().collect();
             state.end_others(inotify, &all);
             follow_mounted(&self.state, &mut state, &all);
             all.into_iter().filter(|watch| !state.active.contains_key(watch)).collect()
@@ -154,8 +160,8 @@ impl DriftEvents for KernelEvents {
 
 impl KernelEvents {
     /// Begins to watch a file or directory; false if it cannot be watched, or is no such thing.
-    fn begin(&self, state: &mut State, inotify: &Watches, subsystem: &'static str, watch: Watch) -> bool {
-        let (path, mask) = match &watch {
+    fn begin(&self, state: &mut State, inotify: &Watches, subsystem: &'static str, watch: Arc<Watch>) -> bool {
+        let (path, mask) = match &*watch {
             Watch::File(path) => (path, WatchMask::MODIFY | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF),
             Watch::Directory(path) => (
                 path,
@@ -175,7 +181,7 @@ impl KernelEvents {
                 true
             }
             Err(error) => {
-                if state.failed.insert(watch.clone()) {
+                if state.failed.insert(Arc::clone(&watch)) {
                     debug!(subsystem, path = %path.display(), %error, "cannot watch; left to the resync");
                 }
                 false
@@ -185,15 +191,20 @@ impl KernelEvents {
 }
 
 impl State {
+    /// The one copy of it.
+    fn kept(&self, watch: &Watch) -> Arc<Watch> {
+        self.active.get_key_value(watch).map_or_else(|| Arc::new(watch.clone()), |(kept, _)| Arc::clone(kept))
+    }
+
     /// True if everything that is wanted is watched or has failed to be, and can be tried again by itself.
     fn is_whole(&self) -> bool {
         let followed = self.followed.values().all(|task| !task.is_finished());
-        followed && !self.dropped && !self.failed.iter().any(|watch| matches!(watch, Watch::Mounted(_)))
+        followed && !self.dropped && !self.failed.iter().any(|watch| matches!(**watch, Watch::Mounted(_)))
     }
 
     /// Ends the watches that nobody wants any more.
-    fn end_others(&mut self, inotify: &Watches, wanted: &BTreeSet<Watch>) {
-        let stale: Vec<Watch> = self.active.keys().filter(|watch| !wanted.contains(watch)).cloned().collect();
+    fn end_others(&mut self, inotify: &Watches, wanted: &BTreeSet<Arc<Watch>>) {
+        let stale: Vec<Arc<Watch>> = self.active.keys().filter(|watch| !wanted.contains(*watch)).cloned().collect();
         for watch in stale {
             if let Some(descriptor) = self.active.remove(&watch)
                 && !self.active.values().any(|other| *other == descriptor)
@@ -207,7 +218,7 @@ impl State {
 }
 
 /// Starts and ends the tasks that follow paths of our own.
-fn follow_mounted(shared: &Arc<Mutex<State>>, state: &mut State, wanted: &BTreeSet<Watch>) {
+fn follow_mounted(shared: &Arc<Mutex<State>>, state: &mut State, wanted: &BTreeSet<Arc<Watch>>) {
     state.followed.retain(|path, task| {
         let keep = wanted.contains(&Watch::Mounted(path.clone())) && !task.is_finished();
         if !keep {
@@ -215,7 +226,7 @@ fn follow_mounted(shared: &Arc<Mutex<State>>, state: &mut State, wanted: &BTreeS
         }
         keep
     });
-    let paths = wanted.iter().filter_map(|watch| if let Watch::Mounted(path) = watch { Some(path) } else { None });
+    let paths = wanted.iter().filter_map(|watch| if let Watch::Mounted(path) = &**watch { Some(path) } else { None });
     for path in paths {
         if state.followed.contains_key(path) {
             continue;
@@ -232,7 +243,7 @@ fn follow_mounted(shared: &Arc<Mutex<State>>, state: &mut State, wanted: &BTreeS
                 // Between the look that asked for this and the first watch, anything may have changed.
                 state.wake(|watch| *watch == Watch::Mounted(path.clone()));
             }
-            Err(error) if state.failed.insert(Watch::Mounted(path.clone())) => {
+            Err(error) if state.failed.insert(Arc::new(Watch::Mounted(path.clone()))) => {
                 warn!(path = %path.display(), %error, "changes are found by the resync only");
             }
             Err(_) => {}

@@ -344,7 +344,7 @@ impl<S: Subsystem> Runner<S> {
             log_news(S::NAME, report, &outcome.refusals, &outcome.findings);
             report.refusals = outcome.refusals;
             report.findings = outcome.findings;
-            report.objects = outcome.objects;
+            report.objects = outcome.objects.into();
             report.measures = outcome.measures;
             report.withheld = outcome.withheld.into_iter().map(|step| step.text).collect();
         }

@@ -166,7 +166,7 @@ pub struct SubsystemReport {
     /// Fights now in force.
     pub fights: Vec<Fight>,
     /// The objects of the subsystem.
-    pub objects: Vec<ObjectReport>,
+    pub objects: Arc<[ObjectReport]>,
     /// Numbers for metrics.
     pub measures: Measures,
     /// The last failure, until a pass succeeds.
@@ -200,7 +200,7 @@ impl SubsystemReport {
             refusals: Vec::new(),
             findings: Vec::new(),
             fights: Vec::new(),
-            objects: Vec::new(),
+            objects: Arc::default(),
             measures: Measures::default(),
             last_error: None,
             unready: None,

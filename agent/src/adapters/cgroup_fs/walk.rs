@@ -79,6 +79,8 @@ impl<'a> Walk<'a> {
                 containers.extend(self.read_container(&path, leaf, qos)?);
             }
         }
+        // Most pods have two, and there is one of these lists for each pod.
+        containers.shrink_to_fit();
         containers.sort_by(|a, b| (a.inode, &a.cpuset.path).cmp(&(b.inode, &b.cpuset.path)));
         Ok(Some(containers))
     }

@@ -128,7 +128,7 @@ pub(super) fn view(decision: &Decision, observed: &Observed) -> NodeView {
 
 fn pod_view(pod: &PodCgroup, holdings: &Holdings<'_>) -> PodView {
     let observed = holdings.observed;
-    let containers: Vec<ContainerView> = observed
+    let mut containers: Vec<ContainerView> = observed
         .containers(pod)
         .map(|container| ContainerView {
             name: match observed.names.containers.get(&container.id) {
@@ -144,6 +144,8 @@ fn pod_view(pod: &PodCgroup, holdings: &Holdings<'_>) -> PodView {
             waiting: false,
         })
         .collect();
+    // It lives until the next pass.
+    containers.shrink_to_fit();
     let linked = pod.containers.iter().find_map(|container| observed.names.containers.get(&container.id));
     let name = observed.names.pods.get(&pod.uid).or(linked.map(|name| &name.pod));
     PodView {
@@ -227,6 +229,7 @@ pub(super) fn objects(decision: &Decision, observed: &Observed) -> Vec<ObjectRep
             ];
             attributes.extend(facts::effective(&container.cpuset, MEMS).map(|mems| ("mems", mems.to_string())));
             attributes.extend(holdings.mispinned(pod, container).map(|reason| ("mispinned", reason)));
+            attributes.shrink_to_fit();
             ObjectReport {
                 object: observed.display_name(pod, container),
                 desired,

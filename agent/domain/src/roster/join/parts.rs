@@ -126,7 +126,9 @@ impl<'a> Parts<'a> {
         let with_cgroup = leaves.iter().map(|leaf| known(&leaf.id, told(&leaf.id), Some(leaf), facts));
         let without = self.containers.iter().filter(kept);
         let without = without.map(|container| known(&container.id, Some(container), None, facts));
-        with_cgroup.chain(without).collect()
+        let mut known: Vec<KnownContainer> = with_cgroup.chain(without).collect();
+        known.shrink_to_fit();
+        known
     }
 
     /// Containers whose files contradict the runtime.
