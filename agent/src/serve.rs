@@ -95,9 +95,6 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
-    /// The descriptors that were built in are not valid.
-    #[error("cannot describe the services for reflection")]
-    Reflection(#[from] tonic_reflection::server::Error),
 }
 
 /// The running servers.
@@ -194,7 +191,7 @@ pub async fn run(config: ServeConfig, state: ServeState, stop: CancellationToken
         watchers: watchers.clone(),
         metrics: Arc::clone(&state.metrics),
     };
-    let routes = grpc::routes(&sources, config.reflection)?;
+    let routes = grpc::routes(&sources, config.reflection);
     let guard = Guard::new(routes, PeerLimiter::new(config.rate_limit), config.calls, state.metrics.grpc().clone());
     let socket = socket::bind(&config.socket).await?;
     let address = http.as_ref().map(|server| server.address);

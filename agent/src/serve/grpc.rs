@@ -4,6 +4,7 @@ mod guard;
 mod health;
 mod limit;
 mod node_state;
+mod on_demand;
 mod podresources;
 mod retry;
 mod unary;
@@ -25,6 +26,7 @@ pub use self::limit::RateLimit;
 use self::node_state::NodeState;
 pub use self::node_state::WatchLimits;
 pub(crate) use self::node_state::Watchers;
+use self::on_demand::OnDemand;
 use self::podresources::{Lister, PodResourcesV1, PodResourcesV1Alpha1};
 use crate::metrics::Metrics;
 use crate::reconcile::history::History;
@@ -151,10 +153,7 @@ pub enum Reflection {
 }
 
 /// All services of the socket.
-///
-/// # Errors
-/// The reflection library rejects a descriptor set; they are made by the build, so a test would show it first.
-pub(crate) fn routes(sources: &Sources, reflection: Reflection) -> Result<Routes, tonic_reflection::server::Error> {
+pub(crate) fn routes(sources: &Sources, reflection: Reflection) -> Routes {
     let health = HealthServer::new(HealthAnswers::new(sources.serving.clone(), &SERVICES));
     let lister = Arc::new(Lister::new(sources.view.clone(), sources.kubelet.clone()));
     let mut routes = Routes::builder();
@@ -164,9 +163,12 @@ pub(crate) fn routes(sources: &Sources, reflection: Reflection) -> Result<Routes
         .add_service(NodeState::new(sources))
         .add_service(health.max_decoding_message_size(MAX_REQUEST_BYTES));
     if reflection == Reflection::Offered {
-        routes.add_service(describe().build_v1()?).add_service(describe().build_v1alpha()?);
+        // The descriptor sets are made by the build; if the library rejected one, a test would show it first.
+        routes
+            .add_service(OnDemand::by(|| describe().build_v1().ok()))
+            .add_service(OnDemand::by(|| describe().build_v1alpha().ok()));
     }
-    Ok(routes.routes().prepare())
+    routes.routes().prepare()
 }
 
 /// The packages that reflection describes.
