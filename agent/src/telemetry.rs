@@ -2,27 +2,35 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{ColorChoice, LogFormat};
+
+/// The client's library.
+const LIBRARY: &str = "kube_client";
 
 /// Starts logging. `filter` is a level (`info`) or a list of `target=level`; a filter that cannot be read counts as
 /// `info` and is named in the first line.
 pub fn start(filter: &str, format: LogFormat, color: ColorChoice) {
-    let (parsed, wrong) = match EnvFilter::try_new(with_quiet_library(filter)) {
+    let (parsed, wrong) = match with_quiet_library(filter).parse::<Targets>() {
         Ok(parsed) => (parsed, None),
-        Err(error) => (EnvFilter::new(with_quiet_library("info")), Some(error)),
+        Err(error) => {
+            (Targets::new().with_default(LevelFilter::INFO).with_target(LIBRARY, LevelFilter::OFF), Some(error))
+        }
     };
     let colored = match color {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
         ColorChoice::Auto => std::io::stderr().is_terminal(),
     };
-    let builder = fmt().with_env_filter(parsed).with_writer(std::io::stderr).with_ansi(colored).with_target(false);
+    let registry = tracing_subscriber::registry().with(parsed);
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(colored).with_target(false);
     let started = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => registry.with(layer).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
     if let Err(error) = started {
         tracing::debug!(%error, "a log was there already");
@@ -35,7 +43,6 @@ pub fn start(filter: &str, format: LogFormat, color: ColorChoice) {
 /// The client's library says of each failed request that it has failed, as an error; the agent says it once, with what it
 /// means. Who names the library in the filter hears it.
 fn with_quiet_library(filter: &str) -> String {
-    const LIBRARY: &str = "kube_client";
     if filter.contains(LIBRARY) { filter.to_owned() } else { format!("{LIBRARY}=off,{filter}") }
 }
 
@@ -54,7 +61,7 @@ mod tests {
         ];
         for (filter, expected) in rows {
             assert_eq!(with_quiet_library(filter), expected);
-            EnvFilter::try_new(expected).unwrap();
+            expected.parse::<Targets>().unwrap();
         }
     }
 }
