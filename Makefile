@@ -68,9 +68,11 @@ lab: build ## Boot machines with several NUMA nodes and a real container runtime
 	@deploy/dev/install-tools.sh lab
 	$(CARGO) test --locked -p trimtab --test lab -- boot --agent "$(CURDIR)/target/release/trimtab" --churn $(LAB_PODS) $(LAB_MACHINES)
 
-conformance: ## Run the agent at a real API server: make conformance KUBE_APISERVER=… ETCD=… (skipped without them)
+conformance: ## Run the agent at a real API server, and beside a real kubelet: make conformance KUBE_APISERVER=… ETCD=… [KUBELET=…]
 	@[ -n "$(KUBE_APISERVER)" ] && [ -n "$(ETCD)" ] || { echo "skipped: give KUBE_APISERVER and ETCD, paths of the two programs"; exit 0; }; \
-	$(CARGO) build --locked --bin trimtab && tests/conformance/run.sh "$(KUBE_APISERVER)" "$(ETCD)" target/debug/trimtab
+	$(CARGO) build --locked --bin trimtab && tests/conformance/run.sh "$(KUBE_APISERVER)" "$(ETCD)" target/debug/trimtab && \
+	{ [ -n "$(KUBELET)" ] || { echo "skipped: give KUBELET too, to run the agent beside it"; exit 0; }; \
+	tests/conformance/kubelet.sh "$(KUBE_APISERVER)" "$(ETCD)" "$(KUBELET)" target/debug/trimtab; }
 
 fuzz: ## Fuzz every parser for a minute each (needs a nightly toolchain and cargo-fuzz)
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \

@@ -11,57 +11,11 @@ cd "$(dirname "$0")/../.."
   "$0" "$apiserver" "$etcd" "$trimtab"
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT # what runs here ends with the namespace
+trap 'umount -l "$work/etcd" 2>/dev/null || true; rm -rf "$work"' EXIT # what runs here ends with the namespace
+. tests/conformance/checks.sh
+. tests/conformance/server.sh
 mount -t tmpfs tmpfs /run && mkdir -p /run/trimtab
-ip link set lo up && ip address add 10.255.255.1/32 dev lo # an API server wants an address to give to others
-server=https://10.255.255.1:6443 account=system:serviceaccount:trimtab-system:trimtab
-passed=0 failed=0 skipped=0
-
-pass() { echo "ok      $1"; passed=$((passed + 1)); }
-fail() { echo "FAILED  $1: $2"; failed=$((failed + 1)); }
-skip() { echo "skipped $1"; skipped=$((skipped + 1)); }
-# within SECONDS COMMAND...: until it is true.
-within() {
-  local end=$((SECONDS + $1)); shift
-  until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || return 1; sleep 0.2; done
-}
-# holds NAME COMMAND...: it succeeds.
-holds() { local name=$1 said; shift; if said=$("$@" 2>&1); then pass "$name"; else fail "$name" "${said:0:500}"; fi; }
-# soon NAME COMMAND...: it succeeds within a minute.
-soon() { local name=$1; shift; if within 60 "$@"; then pass "$name"; else fail "$name" "not within a minute"; fi; }
-# refused NAME WORDS COMMAND...: it fails and says these words.
-refused() {
-  local name=$1 words=$2 said; shift 2
-  if said=$("$@" 2>&1); then fail "$name" "it was taken"
-  elif grep -qF -- "$words" <<<"$said"; then pass "$name"
-  else fail "$name" "${said:0:500}"; fi
-}
-
-# --- the server
-openssl genrsa -out "$work/sa.key" 2048 2>/dev/null
-openssl rsa -in "$work/sa.key" -pubout -out "$work/sa.pub" 2>/dev/null
-echo 'admin,admin,admin,"system:masters"' >"$work/tokens.csv"
-"$etcd" --data-dir "$work/etcd" --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
-  --listen-peer-urls http://127.0.0.1:2380 >"$work/etcd.log" 2>&1 &
-"$apiserver" --etcd-servers=http://127.0.0.1:2379 --secure-port=6443 --advertise-address=10.255.255.1 --cert-dir="$work/certs" \
-  --service-account-issuer=https://kubernetes.default.svc --api-audiences=https://kubernetes.default.svc \
-  --service-account-signing-key-file="$work/sa.key" --service-account-key-file="$work/sa.pub" \
-  --token-auth-file="$work/tokens.csv" --authorization-mode=RBAC --service-cluster-ip-range=10.96.0.0/16 \
-  --disable-admission-plugins=ServiceAccount >"$work/apiserver.log" 2>&1 &
-serving=$!
-api() { # api TOKEN METHOD PATH [TYPE BODY]: the body is a file or -
-  curl -sS --fail-with-body --cacert "$work/certs/apiserver.crt" -H "Authorization: Bearer $1" -X "$2" "$server$3" \
-    ${4:+-H "Content-Type: $4" --data-binary "@$5"}
-}
-admin() {
-  kubectl --server="$server" --token=admin --certificate-authority="$work/certs/apiserver.crt" --kubeconfig=/dev/null \
-    --cache-dir="$work/cache" "$@"
-}
-export server work
-export -f admin
-within 180 api admin GET /readyz || { tail -n 20 "$work/apiserver.log" >&2; echo "the API server does not start" >&2; exit 1; }
-minor=$(api admin GET /version | python3 -c 'import json,sys; print(int("".join(c for c in json.load(sys.stdin)["minor"] if c.isdigit()) or 0))')
-echo "Kubernetes 1.$minor" # 0: built without its version
+start_server "$apiserver" "$etcd" --authorization-mode=RBAC --disable-admission-plugins=ServiceAccount
 
 # --- the manifests
 kubectl kustomize deploy/overlays/objects >"$work/all.yaml"
@@ -104,6 +58,10 @@ for rule in "${rules[@]}"; do
   IFS='|' read -r name words spec <<<"$rule"
   if [ "$minor" -ge 25 ]; then refused "rule: $name" "$words" profile bad "$spec"; else skip "rule: $name (needs 1.25)"; fi
 done
+state() { printf '{"apiVersion":"trimtab.dev/v1alpha1","kind":"NodeState","metadata":{"name":"bad"},%s}' "$1" | admin apply --server-side --validate=false -f -; }
+refused "a state with a count below zero" "greater than or equal to 0" state '"refusals":-1'
+refused "a state with a count beyond what JSON keeps" "less than or equal to 9007199254740992" state '"drifts":9007199254740993'
+refused "a state whose parts are no list" "expected list" state '"parts":{"name":"sysctl"}'
 for file in deploy/examples/{profile,pinning,aks,sysctls-only}.yaml; do
   holds "$file is taken as an object" admin apply --server-side --dry-run=server -f "$file"
 done
@@ -112,15 +70,7 @@ done
 node() { printf '{"apiVersion":"v1","kind":"Node","metadata":{"name":"%s","labels":{"pool":"web"}}}' "$1" | admin apply --server-side -f -; }
 pod() { printf '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"%s","namespace":"trimtab-system"},"spec":{"nodeName":"%s","serviceAccountName":"trimtab","containers":[{"name":"c","image":"i"}]}}' "$1" "$2" | admin apply --server-side -f -; }
 for name in own other; do node "$name" && pod "on-$name" "$name"; done >/dev/null
-mkdir "$work/account" && cp "$work/certs/apiserver.crt" "$work/account/ca.crt"
-printf '{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"expirationSeconds":3600,"boundObjectRef":{"kind":"Pod","apiVersion":"v1","name":"on-own","uid":"%s"}}}' \
-  "$(admin -n trimtab-system get pod on-own -o jsonpath='{.metadata.uid}')" >"$work/request.json"
-new_token() {
-  api admin POST /api/v1/namespaces/trimtab-system/serviceaccounts/trimtab/token application/json "$work/request.json" |
-    python3 -c 'import json,sys; print(json.load(sys.stdin)["status"]["token"], end="")' >"$work/account/token.new"
-  mv "$work/account/token.new" "$work/account/token"
-}
-new_token
+new_token on-own
 agent() {
   exec "$trimtab" run --api-server "$server" --service-account "$work/account" --node-name own --profile-source object \
     --state-dir "$work/state" --socket /run/trimtab/trimtab.sock --cri-socket off --nri-socket off \
@@ -128,8 +78,6 @@ agent() {
 }
 agent &
 agent=$!
-field() { admin get "$1" "$2" -o jsonpath="$3"; }
-is() { [ "$(field "$1" "$2" "$3")" = "$4" ]; }
 ready='{.status.conditions[?(@.type=="TrimtabReady")].status}'
 soon "the object is in force" grep -qx 777 /proc/sys/net/core/somaxconn
 soon "the Node says that it is ready" is node own "$ready" True
@@ -150,7 +98,7 @@ admin delete node own >/dev/null && node own >/dev/null
 soon "a Node made anew is told of anew" is node own "$ready" True
 soon "its state follows the new one" bash -c \
   'admin get nodestate own -o json | grep -q "$(admin get node own -o jsonpath="{.metadata.uid}")"'
-new_token && sleep 1
+new_token on-own && sleep 1
 profile conformance '{"nodeSelector":{"matchLabels":{"pool":"web"}},"sysctls":{"values":{"net.core.somaxconn":999}}}' >/dev/null || true
 soon "with a rotated token it goes on" grep -qx 999 /proc/sys/net/core/somaxconn
 metrics() { curl -sS http://127.0.0.1:9808/metrics; }
@@ -187,5 +135,4 @@ agent &
 soon "an agent that starts without the server holds what was in force" grep -qx 999 /proc/sys/net/core/somaxconn
 
 [ $failed = 0 ] || { echo "--- the agent"; tail -n 20 "$work/agent.log"; }
-echo "$passed passed, $failed failed, $skipped skipped"
-[ $failed = 0 ]
+summary
