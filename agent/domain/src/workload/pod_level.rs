@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
     use crate::quantity::Quantity;
-    use crate::workload::PodUid;
+    use crate::workload::{Labels, PodUid};
 
     /// Requests are limits; 0: not told of.
     fn resources(milli: i64, mebibytes: i64) -> Resources {
@@ -93,7 +93,7 @@ mod tests {
                 qos: QosClass::Guaranteed,
                 containers: containers.iter().enumerate().map(container).collect(),
                 resources: None,
-                annotations: BTreeMap::new(),
+                annotations: Labels::default(),
             };
             let whole = resources(milli, mebibytes);
             let mut expected = pod.clone();
