@@ -1,4 +1,7 @@
 //! Pods that come, are restarted and go, in an order that a number decides; the invariants hold after each step.
+#![allow(clippy::disallowed_types, reason = "tells how it goes on by the real clock")]
+
+use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -20,6 +23,7 @@ pub(crate) fn run(machine: &mut Machine, agent: &mut Agent, pods: u32) {
     let mut random = StdRng::seed_from_u64(seed);
     let (mut made, mut refused) = (0, 0);
     let mut steps = 0;
+    let mut begin = Instant::now();
     while made < pods {
         let place = random.random_range(0..machine.running.len().max(1));
         match random.random_range(0..10) {
@@ -35,6 +39,8 @@ pub(crate) fn run(machine: &mut Machine, agent: &mut Agent, pods: u32) {
         steps += 1;
         if steps % ROUND == 0 {
             machine.settle(agent, "settled in the middle of the churn");
+            println!("    {made} pods, {steps} steps ({:.0} s since the last line)", begin.elapsed().as_secs_f64());
+            begin = Instant::now();
         }
     }
     machine.settle(agent, "settled after the churn");

@@ -22,6 +22,7 @@ mod alignment;
 mod churn;
 mod cluster;
 mod disturb;
+mod evidence;
 mod host;
 mod migration;
 mod scenario;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["boot", ref rest @ ..] => host::boot(&host::Order::parse(rest)),
         ["inside", topology, pods] => {
+            evidence::shown_on_panic();
             scenario::run(topology, pods.parse().unwrap());
             ExitCode::SUCCESS
         }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["migration"] => {
+            evidence::shown_on_panic();
             migration::run();
             println!("ok  migration");
             ExitCode::SUCCESS
