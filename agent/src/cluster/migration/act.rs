@@ -14,6 +14,8 @@ use crate::adapters::api_server::{ApiError, NODES, Patch};
 
 /// Grace of the containers of DaemonSets and static pods.
 const GRACE: Duration = Duration::from_secs(30);
+/// Until the next look, where the state in between must not last.
+const AT_ONCE: Duration = Duration::from_millis(20);
 /// Systemd starts the kubelet so long after the runtime, if it must do it by itself.
 const APART: Duration = Duration::from_secs(15);
 /// Says on the Node who has cordoned it.
@@ -41,6 +43,8 @@ impl Migration {
             _ => self.act_on_node(action, &written, gathered).await,
         };
         match done {
+            // A node that systemd brings back between the two edits has two drivers, and may not start the next agent.
+            Ok(()) if action == Action::EditRuntime => AT_ONCE,
             Ok(()) => STEP,
             Err(Trouble::Again(why)) => {
                 self.tell(Phase::Stuck, format!("{}: {why}", words(action)));
