@@ -9,6 +9,7 @@ mod import;
 mod node;
 mod nri;
 mod once;
+mod pause;
 mod profiles;
 mod record;
 mod rehearse;

@@ -53,7 +53,7 @@ use self::migration::{Migration, MigrationPorts, progress};
 use self::profiles::{Chooser, ProfileObject};
 use self::rests::Rests;
 use self::rollout::{Gate, Taken};
-use self::standstill::Standstill;
+use self::standstill::{LeftAlone, Standstill};
 use self::startup_taint::StartupTaint;
 use self::state::StateObject;
 use self::topology::Topology;
@@ -264,12 +264,13 @@ fn tell(tasks: &mut JoinSet<()>, api: &ApiServer, node: &str, views: &Views, sid
     tasks.spawn(StateObject { api: api(), node: node(), views, health: healths }.keep());
     tasks.spawn(ExtendedResources { api: api(), node: node(), own: own(), spec: spec.clone() }.keep());
     tasks.spawn(Topology { api: api(), node: node(), own: own(), spec: spec.clone(), view }.keep());
-    tasks.spawn(Standstill { node: node(), own: own(), reports: reports.clone(), switchboard, board }.keep());
+    tasks.spawn(Standstill { node: node(), own: own(), switchboard, board }.keep());
     let (events, others) = mpsc::channel(WAITING_EVENTS);
     tasks.spawn(Events { api: api(), node: node(), own: own(), reports: reports.clone(), others }.tell());
     if let Some(ports) = migration {
+        let alone = LeftAlone { node: node(), own: own(), reports: reports.clone() };
         tasks.spawn(progress::keep((api(), node()), own(), progress.subscribe()));
-        tasks.spawn(Migration::new((api(), node()), ports, spec.clone(), progress, events.clone()).run());
+        tasks.spawn(Migration::new((api(), node()), ports, (spec.clone(), alone), progress, events.clone()).run());
     }
     let failure = Arc::new(ApiPods::new(api()));
     tasks.spawn(HeldPods { desk, failure, spec, reports, events }.fail());

@@ -36,6 +36,7 @@ mod kernel;
 mod kubernetes;
 mod manager_options;
 mod manager_rules;
+mod pause;
 mod reach;
 mod reader;
 mod reservations;

@@ -43,6 +43,9 @@ profile() { # profile NAME SPEC: applies it
     admin apply --server-side --validate=false -f -
 }
 holds "a profile is taken" profile conformance '{"nodeSelector":{"matchLabels":{"pool":"web"}},"weight":7,"sysctls":{"values":{"net.core.somaxconn":777}},"kubernetes":{"extendedResources":{"example.com/dongle":3}}}'
+holds "a pause is taken" profile paused '{"nodeSelector":{"matchLabels":{"pool":"none"}},"pause":{"until":"2030-02-28T12:00:00.5Z","reason":"a test"}}'
+refused "a pause without an end" until profile bad '{"pause":{"reason":"a test"}}'
+refused "a pause by another zone's clock" until profile bad '{"pause":{"until":"2030-01-31T12:00:00+01:00"}}'
 refused "a weight above 1000" 1000 profile bad '{"weight":1001}'
 rules=(
   "In without values|In and NotIn need values|{\"nodeSelector\":{\"matchExpressions\":[{\"key\":\"a\",\"operator\":\"In\"}]}}"
@@ -52,6 +55,7 @@ rules=(
   "a static policy without a reservation|needs reservedSystemCPUs or|{\"resourceManagers\":{\"cpuManagerPolicy\":\"static\"}}"
   "a file and a directory|exclude each other|{\"ipMasq\":{\"configFile\":\"/a\",\"configDir\":\"/b\"}}"
   "a resource of Kubernetes' own|an extended resource has a name such as|{\"kubernetes\":{\"extendedResources\":{\"kubernetes.io/a\":1}}}"
+  "a pause that ends on a day that there is not|until is a time such as|{\"pause\":{\"until\":\"2030-02-30T12:00:00Z\"}}"
   "a resource without a domain|an extended resource has a name such as|{\"kubernetes\":{\"extendedResources\":{\"dongle\":1}}}"
 )
 for rule in "${rules[@]}"; do

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::advance;
 use trimtab::ports::reach::{Answers, Reach};
 use trimtab::reconcile::confirm::{Confirmer, TrialBook, TrialError, Wish};
 use trimtab::reconcile::history::ChangeKind;
-use trimtab::reconcile::hold::{Hold, NoBook, Stand};
+use trimtab::reconcile::hold::{Hold, NoBook, Source, Stand};
 use trimtab::reconcile::orders::Order;
 use trimtab::reconcile::report::{State, SubsystemReport};
 use trimtab_domain::confirmation::trial::{Pending, Stage, Trials};
-use trimtab_domain::spec::NodeSpec;
 use trimtab_domain::spec::confirm::Target;
+use trimtab_domain::spec::{NodeSpec, PauseSpec};
 
 use crate::engine::Bench;
 use crate::support::toy::ToyNode;
@@ -215,7 +215,7 @@ async fn a_change_is_taken_back_although_the_subsystem_was_paused_meanwhile() {
     let (_scene, mut agent) = Scene::with_confirmed_profile().await;
     cut_off(&mut agent).await;
     let until = SystemTime::now() + Duration::from_secs(7200);
-    let hold = Hold { stand: Stand::Pause, until, by: "a test".into(), reason: String::new() };
+    let hold = Hold { source: Source::Call, stand: Stand::Pause, until, by: "a test".into(), reason: String::new() };
     let (answer, told) = tokio::sync::oneshot::channel();
     agent.switchboard.send("toy", Order::Hold { hold, answer }).unwrap();
     told.await.unwrap();
@@ -231,4 +231,27 @@ async fn a_profile_that_follows_an_unconfirmed_one_is_judged_by_what_was_reached
     agent.until("taken back", |report| report.generation == 3 && report.state == State::Failing).await;
     let held = ["a", "net.cut", "net.b"].map(|key| agent.value(key).unwrap());
     assert_eq!(held, ["1", "0", "1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_in_the_profile_neither_tries_a_change_again_nor_counts_as_confirmed_before_another() {
+    let scene = Scene::new();
+    let mut agent = scene.agent();
+    let paused = |values: &[(&str, &str)]| {
+        let until = (SystemTime::now() + Duration::from_secs(7200)).duration_since(UNIX_EPOCH).unwrap().as_secs();
+        NodeSpec { pause: Some(PauseSpec { until, reason: String::new() }), ..spec(values) }
+    };
+    agent.wish_for(1, spec(GOOD));
+    agent.until("confirmed", is_confirmed(1)).await;
+    agent.wish_for(2, paused(BAD));
+    agent.until("paused", |report| report.generation == 2 && report.state == State::Paused).await;
+    agent.wish_for(3, spec(BAD));
+    agent.until("taken back", |report| report.generation == 3 && report.state == State::Failing).await;
+    assert_eq!(agent.value("net.cut").as_deref(), Some("0"), "not what was only paused before");
+    for (generation, wish) in [(4, paused(BAD)), (5, spec(BAD))] {
+        agent.wish_for(generation, wish);
+        agent.until("refused still", |report| report.generation == generation && report.state == State::Failing).await;
+    }
+    advance(Duration::from_secs(600)).await;
+    assert_eq!((agent.value("net.cut").as_deref(), agent.report().totals.taken_back), (Some("0"), 1));
 }

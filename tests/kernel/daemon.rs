@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use crate::support::namespace::{Mounts, in_fresh_namespaces};
 use trimtab_domain::cgroup::Version;
@@ -82,6 +83,27 @@ fn a_plan_changes_nothing_an_apply_converges_and_a_rollback_gives_everything_bac
         let (code, text) = node.once("rollback", &[]);
         assert_eq!(code, Some(0), "{text}");
         assert_eq!(facts(&node), before);
+    });
+}
+
+#[test]
+fn a_profile_file_that_pauses_holds_everything_back_until_it_does_not_any_more() {
+    on_a_node(|mut node| {
+        guaranteed(&mut node);
+        burstable(&mut node);
+        let before = facts(&node);
+        let until = humantime::format_rfc3339_seconds(SystemTime::now() + Duration::from_secs(3600));
+        node.write_profile(&format!("{PROFILE}  pause: {{until: \"{until}\", reason: a test}}\n"));
+        let (code, text) = node.once("apply", &[]);
+        assert_eq!((code, text.contains("the profile pauses this node until")), (Some(1), true), "{text}");
+        for turn in ["first", "after a restart"] {
+            let agent = node.start_ready();
+            assert_eq!(facts(&node), before, "{turn}");
+            assert_eq!(agent.terminate(), Some(0), "{turn}");
+        }
+        let mut agent = node.start_ready();
+        node.write_profile(PROFILE);
+        agent.until("held", || read(SOMAXCONN) == "16384" && nat().contains("-j MASQUERADE"));
     });
 }
 

@@ -8,6 +8,7 @@ pub mod confirm;
 pub mod ip_masq;
 pub mod kernel;
 pub mod kubernetes;
+pub mod pause;
 pub mod resource_managers;
 pub mod sysctls;
 
@@ -16,6 +17,7 @@ pub use confirm::ConfirmSpec;
 pub use ip_masq::IpMasqSpec;
 pub use kernel::KernelSpec;
 pub use kubernetes::KubernetesSpec;
+pub use pause::PauseSpec;
 pub use resource_managers::ResourceManagersSpec;
 pub use sysctls::SysctlsSpec;
 
@@ -42,4 +44,33 @@ pub struct NodeSpec {
     pub confirm: ConfirmSpec,
     /// How a change of the profile spreads, if it is an object.
     pub rollout: Rollout,
+    /// While the node is observed and nothing is written; `None`: never.
+    pub pause: Option<PauseSpec>,
+}
+
+impl NodeSpec {
+    /// True if both ask the same of the node; when it is to be left alone is no part of that.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let without_pause = |spec: &Self| Self { pause: None, ..spec.clone() };
+        if self.pause == other.pause { self == other } else { without_pause(self) == without_pause(other) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_nothing_that_is_asked_of_the_node() {
+        let named = |name: &str, until: Option<u64>| NodeSpec {
+            name: name.to_owned(),
+            pause: until.map(|until| PauseSpec { until, reason: String::new() }),
+            ..NodeSpec::default()
+        };
+        assert!(named("a", None).asks_the_same(&named("a", Some(1))));
+        assert!(named("a", Some(2)).asks_the_same(&named("a", Some(1))));
+        assert!(!named("a", Some(1)).asks_the_same(&named("b", Some(1))));
+        assert!(!named("a", None).asks_the_same(&named("b", Some(1))));
+    }
 }

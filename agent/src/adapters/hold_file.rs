@@ -1,6 +1,6 @@
 //! Which subsystems stand still by a person's order, written down below the state directory.
 //!
-//! One small JSON object by subsystem. It is replaced whole and durably, as an order that is forgotten over a restart
+//! One small JSON object by subsystem and source. It is replaced whole and durably, as an order that is forgotten over a restart
 //! would write to the node against a person's will.
 
 #![expect(clippy::disallowed_methods, reason = "this is the adapter of these files")]
@@ -15,11 +15,11 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reconcile::hold::{Hold, HoldBook, HoldError, Stand};
+use crate::reconcile::hold::{Hold, HoldBook, HoldError, Source, Stand};
 
 const NAME: &str = "pauses.json";
 
-/// Longest file that is read; six subsystems need some 2 KiB.
+/// Longest file that is read; six subsystems need some 4 KiB.
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// A hold as it is written.
@@ -88,25 +88,40 @@ fn store(path: &Path, holds: &BTreeMap<String, Written>) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// The name of an entry.
+fn entry(subsystem: &str, source: Source) -> String {
+    match source {
+        Source::Call => subsystem.to_owned(),
+        Source::Annotation => format!("{subsystem}/annotation"),
+        Source::Profile => format!("{subsystem}/profile"),
+    }
+}
+
+impl Written {
+    fn hold(self, source: Source) -> Option<Hold> {
+        let until = humantime::parse_rfc3339(&self.until).ok().filter(|until| *until > SystemTime::now())?;
+        Some(Hold { source, stand: Stand::parse(&self.stand)?, until, by: self.by, reason: self.reason })
+    }
+}
+
 impl HoldBook for HoldFile {
-    fn read(&self, subsystem: &str) -> Option<Hold> {
-        let written = self.holds().get(subsystem).cloned()?;
-        let until = humantime::parse_rfc3339(&written.until).ok()?;
-        let hold = Hold { stand: Stand::parse(&written.stand)?, until, by: written.by, reason: written.reason };
-        (until > SystemTime::now()).then_some(hold)
+    fn read(&self, subsystem: &str) -> Vec<Hold> {
+        let holds = self.holds();
+        let of = |source| holds.get(&entry(subsystem, source)).cloned()?.hold(source);
+        Source::ALL.into_iter().filter_map(of).collect()
     }
 
-    fn write(&self, subsystem: &'static str, hold: Option<&Hold>) -> Result<(), HoldError> {
+    fn write(&self, subsystem: &'static str, source: Source, hold: Option<&Hold>) -> Result<(), HoldError> {
         let mut holds = self.holds();
         let changed = match hold {
             Some(hold) => {
                 let until = humantime::format_rfc3339_millis(hold.until).to_string();
                 let (by, reason) = (hold.by.clone(), hold.reason.clone());
                 let written = Written { stand: hold.stand.as_str().to_owned(), until, by, reason };
-                holds.insert(subsystem.to_owned(), written);
+                holds.insert(entry(subsystem, source), written);
                 true
             }
-            None => holds.remove(subsystem).is_some(),
+            None => holds.remove(&entry(subsystem, source)).is_some(),
         };
         if changed { store(&self.path, &holds).map_err(|error| HoldError(error.into())) } else { Ok(()) }
     }
@@ -119,7 +134,8 @@ mod tests {
     use super::*;
 
     fn hold(until: SystemTime) -> Hold {
-        Hold { stand: Stand::GiveBack, until, by: "uid 0".into(), reason: "tests: \"quoted\"".into() }
+        let (by, reason) = ("uid 0".into(), "tests: \"quoted\"".into());
+        Hold { source: Source::Call, stand: Stand::GiveBack, until, by, reason }
     }
 
     #[test]
@@ -127,15 +143,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let soon = humantime::parse_rfc3339("2099-01-01T00:00:00Z").unwrap();
         let book = HoldFile::open(dir.path());
-        assert_eq!(book.read("sysctl"), None);
-        book.write("sysctl", Some(&hold(soon))).unwrap();
-        book.write("cgroup", Some(&hold(SystemTime::now() - Duration::from_secs(1)))).unwrap();
+        assert_eq!(book.read("sysctl"), []);
+        book.write("sysctl", Source::Call, Some(&hold(soon))).unwrap();
+        book.write("cgroup", Source::Call, Some(&hold(SystemTime::now() - Duration::from_secs(1)))).unwrap();
         let again = HoldFile::open(dir.path());
-        assert_eq!(again.read("sysctl"), Some(hold(soon)));
-        assert_eq!(again.read("cgroup"), None, "its deadline has passed");
-        again.write("sysctl", None).unwrap();
-        again.write("cgroup", None).unwrap();
+        assert_eq!(again.read("sysctl"), [hold(soon)]);
+        assert_eq!(again.read("cgroup"), [], "its deadline has passed");
+        again.write("sysctl", Source::Call, None).unwrap();
+        again.write("cgroup", Source::Call, None).unwrap();
         assert!(!dir.path().join(NAME).exists(), "nothing is left behind");
+    }
+
+    #[test]
+    fn whoever_pauses_ends_no_pause_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let soon = humantime::parse_rfc3339("2099-01-01T00:00:00Z").unwrap();
+        let annotated = Hold { source: Source::Annotation, stand: Stand::Pause, ..hold(soon) };
+        let book = HoldFile::open(dir.path());
+        book.write("sysctl", Source::Call, Some(&hold(soon))).unwrap();
+        book.write("sysctl", Source::Annotation, Some(&annotated)).unwrap();
+        assert_eq!(HoldFile::open(dir.path()).read("sysctl"), [hold(soon), annotated.clone()]);
+        book.write("sysctl", Source::Call, None).unwrap();
+        assert_eq!(HoldFile::open(dir.path()).read("sysctl"), [annotated]);
     }
 
     #[test]
@@ -143,7 +172,7 @@ mod tests {
         for text in ["{", "[]", "{\"sysctl\": {\"stand\": \"pause\"}}", &" ".repeat(70_000)] {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join(NAME), text).unwrap();
-            assert_eq!(HoldFile::open(dir.path()).read("sysctl"), None);
+            assert_eq!(HoldFile::open(dir.path()).read("sysctl"), []);
         }
     }
 
@@ -153,7 +182,7 @@ mod tests {
         fs::write(dir.path().join("file"), "").unwrap();
         let book = HoldFile::open(&dir.path().join("file"));
         let until = SystemTime::now() + Duration::from_secs(60);
-        assert!(book.write("sysctl", Some(&hold(until))).is_err());
-        assert!(book.read("sysctl").is_some(), "it is in force all the same");
+        assert!(book.write("sysctl", Source::Call, Some(&hold(until))).is_err());
+        assert_eq!(book.read("sysctl").len(), 1, "it is in force all the same");
     }
 }

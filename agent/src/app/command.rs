@@ -99,10 +99,14 @@ pub(super) fn resume(args: &ResumeArgs) -> anyhow::Result<u8> {
         &args.client,
         async |mut client| client.resume(request).await,
         |told| {
-            let data = serde_json::json!({ "subsystem": args.subsystem, "wasPaused": told.was_paused });
-            output::print(args.client.output.form(), &data, |_| {
-                let was = if told.was_paused { "is held again" } else { "was not paused" };
-                format!("{} {was}\n", args.subsystem)
+            let still = told.pause.map(Pause::from);
+            let data = serde_json::json!({
+                "subsystem": args.subsystem, "wasPaused": told.was_paused, "pause": still,
+            });
+            output::print(args.client.output.form(), &data, |_| match (&still, told.was_paused) {
+                (Some(still), _) => format!("{} stays paused until {} by {}\n", args.subsystem, still.until, still.by),
+                (None, true) => format!("{} is held again\n", args.subsystem),
+                (None, false) => format!("{} was not paused\n", args.subsystem),
             })?;
             Ok(())
         },

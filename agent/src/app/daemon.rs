@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use tokio::runtime::Builder;
@@ -16,6 +16,7 @@ use trimtab_domain::plan::Finding;
 
 use super::cluster::ClusterThread;
 use super::nri::NriThread;
+use super::pause::PauseJudge;
 use super::{cluster, node, profiles, record, rehearse};
 use crate::adapters::certificate_files::CertificateFiles;
 use crate::adapters::config_map_files::StateFiles;
@@ -248,10 +249,11 @@ async fn follow_profile(
     spec: watch::Sender<Option<SpecInForce>>,
     cancel: CancellationToken,
 ) {
-    let mut before = ProfileReport::default();
+    let (mut before, mut pauses) = (ProfileReport::default(), PauseJudge::default());
     loop {
-        let loaded = profile.borrow_and_update().clone();
+        let mut loaded = profile.borrow_and_update().clone();
         let generation = loaded.report.generation;
+        loaded.findings.extend(loaded.spec.as_ref().and_then(|spec| pauses.look(spec, SystemTime::now())));
         node::warn_of(&loaded.findings);
         shared.board.publish_findings("profile", loaded.findings);
         record::profile(&shared.history, &before, &loaded.report);

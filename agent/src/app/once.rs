@@ -1,11 +1,14 @@
 //! Commands that act once: `plan`, `apply`, `rollback`.
 
-use anyhow::Context;
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 use trimtab_domain::spec::NodeSpec;
 
 use super::cluster::access;
 use super::node::{self, Node};
+use super::pause::paused_until;
 use crate::adapters::api_server::{Access, connect};
 use crate::adapters::ledger::DiskLedger;
 use crate::adapters::profile_file;
@@ -31,6 +34,12 @@ pub(super) fn plan(args: &PlanArgs) -> anyhow::Result<u8> {
 /// Applies the profile once.
 pub(super) fn apply(args: &PlanArgs) -> anyhow::Result<u8> {
     let Some(spec) = read_profile(args)? else { return Ok(exit::INVALID_PROFILE) };
+    if let Some(until) = paused_until(&spec, SystemTime::now()) {
+        let until = humantime::format_rfc3339_seconds(until);
+        bail!(
+            "the profile pauses this node until {until}, nothing was changed; wait, or take pause out of the profile"
+        );
+    }
     let _locks = node::lock(&args.node)?;
     let (ledger, findings) = DiskLedger::open(&args.node.state_dir)?;
     node::warn_of(&findings);

@@ -26,6 +26,7 @@ use self::facts::ApiFacts;
 use super::clock::WallClock;
 use super::disruption::Budget;
 use super::events::About;
+use super::standstill::LeftAlone;
 use crate::adapters::api_server::ApiServer;
 use crate::adapters::driver_files::{DriverFiles, Places};
 use crate::adapters::migration_file::{MigrationFile, Written};
@@ -33,6 +34,9 @@ use crate::ports::runtime::{ContainerRuntime, Sandboxes};
 use crate::ports::services::Services;
 use crate::reconcile::backoff::spread;
 use crate::reconcile::engine::SpecInForce;
+
+/// The part of the engine whose pauses count here.
+const PART: &str = "cgroup";
 
 /// Between two looks at a node that is being moved.
 const STEP: Duration = Duration::from_secs(1);
@@ -86,6 +90,7 @@ pub(super) struct Migration {
     node: String,
     ports: MigrationPorts,
     spec: watch::Receiver<Option<SpecInForce>>,
+    alone: LeftAlone,
     progress: watch::Sender<Progress>,
     events: mpsc::Sender<(About, Happening)>,
     clock: WallClock,
@@ -122,14 +127,14 @@ impl Migration {
     pub(super) fn new(
         (api, node): (ApiServer, String),
         ports: MigrationPorts,
-        spec: watch::Receiver<Option<SpecInForce>>,
+        (spec, alone): (watch::Receiver<Option<SpecInForce>>, LeftAlone),
         progress: watch::Sender<Progress>,
         events: mpsc::Sender<(About, Happening)>,
     ) -> Self {
         let lasts = lease_duration(&MigrationSpec::default());
         let budget = Budget::new(api.clone(), ports.namespace.clone(), node.clone(), "cgroup-driver", lasts);
         let (clock, written, nodes) = (WallClock::start(), None, None);
-        Self { api, node, ports, spec, progress, events, clock, budget, written, queued: 0, nodes }
+        Self { api, node, ports, spec, alone, progress, events, clock, budget, written, queued: 0, nodes }
     }
 
     /// Goes on for ever.
@@ -162,10 +167,12 @@ impl Migration {
     async fn turn(&mut self) -> Duration {
         let spec = self.spec.borrow_and_update().clone();
         let known = spec.is_some();
-        let wish = spec.and_then(|now| {
+        let wish = spec.as_ref().and_then(|now| {
             let cgroup = &now.spec.cgroup;
             Some(Wish { target: cgroup.driver?, spec: cgroup.migration.clone()? })
         });
+        // One that has begun goes on: what is half done is no state to be left in.
+        let alone = spec.and_then(|now| self.alone.why(PART, &now.spec));
         match self.written.clone() {
             Some(written) if written.journal.outcome.is_none() => {
                 // Before a profile is known the wish of the beginning counts.
@@ -173,7 +180,7 @@ impl Migration {
                 self.go_on(written, still).await
             }
             before => match wish {
-                Some(wish) => self.begin(before, wish).await,
+                Some(wish) => self.begin(before, wish, alone).await,
                 None => {
                     self.tell(Phase::Idle, String::new());
                     IDLE
@@ -183,7 +190,7 @@ impl Migration {
     }
 
     /// Begins, if the node uses another driver, may be moved, and it is its turn.
-    async fn begin(&mut self, before: Option<Written>, wish: Wish) -> Duration {
+    async fn begin(&mut self, before: Option<Written>, wish: Wish, alone: Option<String>) -> Duration {
         if let Some(written) = &before
             && written.wish == wish.spec
             && written.journal.target == wish.target
@@ -204,6 +211,10 @@ impl Migration {
             }
             Ok(false) => {}
             Err(why) => return self.refuse(why),
+        }
+        if let Some(why) = alone {
+            self.tell(Phase::Waiting, why);
+            return WAIT;
         }
         self.budget.set_duration(lease_duration(&wish.spec));
         match self.may_begin(&wish).await {

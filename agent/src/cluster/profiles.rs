@@ -150,7 +150,15 @@ impl Chooser {
             waiting,
         };
         match (admission, held) {
-            (Admission::Wait(waiting, rest), Some(held)) => (Some(of(&held, Some(waiting))), Some(rest)),
+            (Admission::Wait(waiting, rest), Some(held)) => {
+                // Hands off means now, whenever the rest of the change comes to this node.
+                let paused = held.with_pause_of(&next);
+                let offer = of(&paused, Some(waiting));
+                if paused != held {
+                    self.taken.send_replace(Some(paused));
+                }
+                (Some(offer), Some(rest))
+            }
             (_, held) => {
                 let offer = of(&next, None);
                 // One that cannot be read is refused by whoever takes it, and what was held stays.

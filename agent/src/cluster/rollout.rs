@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use trimtab_domain::rollout::{Health, Rollout, Verdict, position, verdict};
-use trimtab_domain::spec::NodeSpec;
+use trimtab_domain::spec::{NodeSpec, PauseSpec};
 
 use super::pauses::Pauses;
 use super::profiles::ProfileObject;
@@ -18,6 +18,7 @@ use crate::adapters::api_server::{ApiError, ApiServer, Form, NODE_STATES, escape
 use crate::adapters::profile_object::Waiting;
 use crate::profile;
 use crate::reconcile::backoff::spread;
+use crate::reconcile::hold::End;
 
 /// Label of a `NodeState`: uid and generation of the object in force.
 pub const IN_FORCE: &str = "trimtab.dev/profile-in-force";
@@ -80,12 +81,46 @@ impl Taken {
         format!("{}.{}", self.uid, self.generation)
     }
 
-    /// What it asks of the node itself; how it spreads and what must be reached meanwhile are no change.
-    fn asks(&self) -> Option<(NodeSpec, Rollout)> {
+    /// The same with the pause of another: that waits for no turn, and is kept on the disk with what is held.
+    pub(super) fn with_pause_of(&self, other: &Self) -> Self {
+        let read = |text: &str| serde_json::from_str::<Value>(text);
+        let (Ok(mut document), Ok(other)) = (read(&self.text), read(&other.text)) else { return self.clone() };
+        let Some(spec) = document.get_mut("spec").and_then(Value::as_object_mut) else { return self.clone() };
+        match other.pointer("/spec/pause") {
+            Some(pause) => spec.insert("pause".to_owned(), pause.clone()),
+            None => spec.remove("pause"),
+        };
+        Self { text: document.to_string().into(), ..self.clone() }
+    }
+
+    fn asks(&self) -> Option<Asks> {
         let mut spec = profile::parse(&self.name, self.text.as_bytes()).ok()?.spec;
         spec.confirm = NodeSpec::default().confirm;
-        let rollout = std::mem::take(&mut spec.rollout);
-        Some((spec, rollout))
+        let (rollout, pause) = (std::mem::take(&mut spec.rollout), spec.pause.take());
+        Some(Asks { spec, rollout, pause })
+    }
+}
+
+/// What an object asks for.
+struct Asks {
+    /// Of the node itself; how it spreads, what must be reached meanwhile, and when nothing is done are no change.
+    spec: NodeSpec,
+    rollout: Rollout,
+    pause: Option<PauseSpec>,
+}
+
+impl Asks {
+    /// How long nothing is written yet.
+    fn paused_for(&self) -> Duration {
+        let until = self.pause.as_ref().and_then(|pause| UNIX_EPOCH.checked_add(Duration::from_secs(pause.until)));
+        let now = SystemTime::now();
+        let left = until.filter(|until| End::of(*until, now) == End::Ahead);
+        left.and_then(|until| until.duration_since(now).ok()).unwrap_or_default()
+    }
+
+    /// When the change began to be made: it was written, and the pause that came with it was over.
+    fn begun(&self, changed: Option<u64>) -> Option<u64> {
+        changed.map(|changed| self.pause.as_ref().map_or(changed, |pause| changed.max(pause.until.min(unix_now()))))
     }
 }
 
@@ -103,7 +138,8 @@ pub(super) enum Admission {
 struct Open {
     change: String,
     rollout: Rollout,
-    /// When it was made, by a clock that is never set; as far as this agent has lived, else how long before.
+    /// When it was made, by a clock that is never set; as far as this agent has lived, else how long before. In the future
+    /// while a pause that came with it lasts.
     seen: Instant,
     age: Duration,
     /// Not to be looked at again before.
@@ -131,15 +167,16 @@ impl Gate {
             return self.take();
         }
         // What cannot be read is told by whoever takes it, and nothing changes. What asks for the same is no change.
-        let (Some((before, _)), Some((after, rollout))) = (held.asks(), next.asks()) else { return self.take() };
-        if before == after || rollout.steps.is_empty() {
+        let (Some(before), Some(after)) = (held.asks(), next.asks()) else { return self.take() };
+        if before.spec == after.spec || after.rollout.steps.is_empty() {
             return self.take();
         }
         let change = next.change();
-        if self.open.as_ref().is_none_or(|open| open.change != change || open.rollout != rollout) {
-            let age = changed.map_or(Duration::ZERO, |changed| Duration::from_secs(unix_now().saturating_sub(changed)));
-            let now = Instant::now();
-            self.open = Some(Open { change, rollout, seen: now, age, due: now, said: None });
+        if self.open.as_ref().is_none_or(|open| open.change != change || open.rollout != after.rollout) {
+            let begun = after.begun(changed);
+            let age = begun.map_or(Duration::ZERO, |begun| Duration::from_secs(unix_now().saturating_sub(begun)));
+            let (now, seen) = (Instant::now(), Instant::now() + after.paused_for());
+            self.open = Some(Open { change, rollout: after.rollout, seen, age, due: now, said: None });
         }
         self.judge(next).await
     }
@@ -152,7 +189,8 @@ impl Gate {
     async fn judge(&mut self, next: &Taken) -> Admission {
         let Some(open) = &self.open else { return Admission::Take };
         let now = Instant::now();
-        let age = open.age + (now - open.seen);
+        let age = open.age + now.saturating_duration_since(open.seen);
+        let paused_for = open.seen.saturating_duration_since(now);
         let place = position(&self.node, &open.change);
         let decide = |health| verdict(&open.rollout, place, health, 0, age.as_secs());
         let first = decide(Health::default());
@@ -173,7 +211,7 @@ impl Gate {
         match first {
             Verdict::Now if open.due <= now => self.begin(next, place),
             Verdict::NotBefore(at) => {
-                let rest = Duration::from_secs(at.saturating_sub(age.as_secs())) + spread(SPREAD);
+                let rest = paused_for + Duration::from_secs(at.saturating_sub(age.as_secs())) + spread(SPREAD);
                 let why = format!("this node is {}.{:02} % along the order", place / 100, place % 100);
                 self.wait(next, &why, (false, rest))
             }

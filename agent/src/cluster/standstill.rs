@@ -1,29 +1,28 @@
 //! Pauses every part of the node while an annotation of the own Node says so, until the time that it names.
 //!
-//! The same holds as a person's order over the socket: written down, with a deadline, ended by it whether the API server
-//! answers or not. Nothing is decided while nothing is known of the Node.
+//! The same holds as for a person's order over the socket: written down, with a deadline, ended by it whether the API server
+//! answers or not. Neither ends the other. Nothing is decided while nothing is known of the Node.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 use trimtab_domain::plan::{Finding, Severity};
+use trimtab_domain::spec::NodeSpec;
 
 use super::OwnNode;
 use super::follow::Seen;
 use crate::reconcile::board::Board;
-use crate::reconcile::hold::{Hold, LONGEST_HOLD, Stand};
+use crate::reconcile::hold::{End, Hold, LONGEST_HOLD, Source, Stand};
 use crate::reconcile::orders::{Order, Switchboard, Undelivered};
 use crate::reconcile::report::NodeReport;
 
 /// The annotation; its value is a time of RFC 3339.
 pub const PAUSED_UNTIL: &str = "trimtab.dev/paused-until";
-/// Who orders these pauses; others are left alone.
+/// Who orders these pauses, for people.
 pub const BY: &str = "annotation trimtab.dev/paused-until of the Node";
 
-/// Clocks of people and nodes differ.
-const SKEW: Duration = Duration::from_secs(300);
 /// Pause before an order is given again that a queue had no room for.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -31,7 +30,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Standstill {
     pub(super) node: String,
     pub(super) own: watch::Receiver<Seen<OwnNode>>,
-    pub(super) reports: watch::Receiver<Arc<NodeReport>>,
     pub(super) switchboard: Arc<Switchboard>,
     pub(super) board: Arc<Board>,
 }
@@ -68,16 +66,16 @@ impl Standstill {
         let mut ended = 0;
         for subsystem in self.switchboard.choose(&[])? {
             match until {
-                Some(until) if self.stands_longer(subsystem, until) => {}
                 Some(until) => {
-                    let hold = Hold { stand: Stand::Pause, until, by: BY.to_owned(), reason: String::new() };
+                    let (source, by, reason) = (Source::Annotation, BY.to_owned(), String::new());
+                    let hold = Hold { source, stand: Stand::Pause, until, by, reason };
                     let (answer, _told) = oneshot::channel();
                     self.switchboard.send(subsystem, Order::Hold { hold, answer })?;
                 }
                 None => {
                     let (answer, told) = oneshot::channel();
-                    self.switchboard.send(subsystem, Order::Resume { of: Some(BY), answer })?;
-                    ended += u32::from(told.await.unwrap_or(false));
+                    self.switchboard.send(subsystem, Order::Resume { of: Source::Annotation, answer })?;
+                    ended += u32::from(told.await.is_ok_and(|told| told.was_paused));
                 }
             }
         }
@@ -88,12 +86,33 @@ impl Standstill {
         }
         Ok(())
     }
+}
 
-    /// True for a part that somebody else has paused, or given back, for longer.
-    fn stands_longer(&self, subsystem: &str, until: SystemTime) -> bool {
+/// Whether the node is to be left alone, for what the engine does not do.
+pub(super) struct LeftAlone {
+    pub(super) node: String,
+    pub(super) own: watch::Receiver<Seen<OwnNode>>,
+    pub(super) reports: watch::Receiver<Arc<NodeReport>>,
+}
+
+impl LeftAlone {
+    /// Why nothing must be begun now under this profile; `None`: it may. A pause of this part of the engine counts, whoever
+    /// ordered it; what pauses all of them counts before the engine has heard of it.
+    pub(super) fn why(&self, part: &str, spec: &NodeSpec) -> Option<String> {
+        let now = SystemTime::now();
         let report = self.reports.borrow();
-        let part = report.subsystems.iter().find(|part| part.name == subsystem);
-        part.and_then(|part| part.hold.as_ref()).is_some_and(|hold| hold.by != BY && hold.until >= until)
+        let part = report.subsystems.iter().find(|report| report.name == part);
+        if let Some(hold) = part.and_then(|part| part.hold.as_ref()) {
+            return Some(format!("paused by {}", hold.by));
+        }
+        let until = spec.pause.as_ref().and_then(|pause| UNIX_EPOCH.checked_add(Duration::from_secs(pause.until)));
+        if until.is_some_and(|until| End::of(until, now) == End::Ahead) {
+            return Some(format!("paused by profile {}", spec.name));
+        }
+        let own = self.own.borrow();
+        let Some(own) = own.of(&self.node) else { return Some("the own Node is not known yet".to_owned()) };
+        let annotated = judge(own.annotations.get(PAUSED_UNTIL).map(String::as_str), now);
+        annotated.ok().flatten().map(|_| format!("paused by {BY}"))
     }
 }
 
@@ -103,12 +122,10 @@ fn judge(text: Option<&str>, now: SystemTime) -> Result<Option<SystemTime>, Stri
     let Ok(until) = humantime::parse_rfc3339(text.trim()) else {
         return Err("it is no time of RFC 3339 in UTC such as 2030-01-31T12:00:00Z".to_owned());
     };
-    match until.duration_since(now) {
-        Ok(left) if left > LONGEST_HOLD + SKEW => {
-            Err(format!("it is more than {} h away, the longest pause", LONGEST_HOLD.as_secs() / 3600))
-        }
-        Ok(left) if !left.is_zero() => Ok(Some(until)),
-        _ => Ok(None),
+    match End::of(until, now) {
+        End::TooFar => Err(format!("it is more than {} h away, the longest pause", LONGEST_HOLD.as_secs() / 3600)),
+        End::Ahead => Ok(Some(until)),
+        End::Past => Ok(None),
     }
 }
 

@@ -5,7 +5,7 @@ use trimtab_domain::cluster::selection::Reach;
 use trimtab_domain::spec::NodeSpec;
 
 use super::reader::{Cursor, Object, Problems};
-use super::{cgroup, confirm, ip_masq, kernel, kubernetes, reach, resource_managers, rollout, sysctls};
+use super::{cgroup, confirm, ip_masq, kernel, kubernetes, pause, reach, resource_managers, rollout, sysctls};
 
 /// The one version of the format.
 pub const API_VERSION: &str = "trimtab.dev/v1alpha1";
@@ -13,7 +13,7 @@ pub const API_VERSION: &str = "trimtab.dev/v1alpha1";
 pub const KIND: &str = "NodeProfile";
 
 /// Fields of `spec`: whom it is for, then the sections.
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "nodeSelector",
     "weight",
     "sysctls",
@@ -24,6 +24,7 @@ const SECTIONS: [&str; 10] = [
     "kubernetes",
     "confirm",
     "rollout",
+    "pause",
 ];
 
 /// Reads a document. Every problem is collected; `None` only if nothing can be made of it.
@@ -49,6 +50,7 @@ pub(super) fn read(root: &Cursor<'_>, problems: &mut Problems) -> Option<(NodeSp
         kubernetes: section(&spec, "kubernetes", problems, kubernetes::read).unwrap_or_default(),
         confirm: section(&spec, "confirm", problems, confirm::read).unwrap_or_default(),
         rollout: section(&spec, "rollout", problems, rollout::read).unwrap_or_default(),
+        pause: section(&spec, "pause", problems, pause::read),
     };
     Some((node, reach))
 }

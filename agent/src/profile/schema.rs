@@ -9,6 +9,7 @@ mod ip_masq;
 mod kernel;
 mod kubernetes;
 mod managers;
+mod pause;
 mod rollout;
 mod selector;
 
@@ -41,4 +42,5 @@ fn profile_spec() -> Schema {
     .field("kubernetes", kubernetes::kubernetes())
     .field("confirm", confirm::confirm())
     .field("rollout", rollout::rollout())
+    .field("pause", pause::pause())
 }

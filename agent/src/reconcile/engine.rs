@@ -2,6 +2,7 @@
 
 mod judge;
 mod obey;
+mod standing;
 mod watchman;
 
 use std::future::Future;
@@ -31,7 +32,7 @@ use super::{Class, Error, Subsystem};
 use crate::ports::DriftEvents;
 
 use self::judge::taken_back;
-use self::obey::Standing;
+use self::standing::Standings;
 use self::watchman::Watchman;
 
 /// Shortest time between the starts of two passes that drift events ask for.
@@ -154,8 +155,8 @@ struct Runner<S> {
     /// The subsystem's own resync, as the last pass told it.
     resync: Option<Duration>,
     orders: mpsc::Receiver<Order>,
-    /// A person's order to stand still.
-    standing: Option<Standing>,
+    /// Orders to stand still.
+    standing: Standings,
     /// Watches over risky changes.
     watchman: Option<Watchman>,
     /// Who waits for the end of the next pass.
@@ -167,7 +168,7 @@ impl<S: Subsystem> Runner<S> {
         let wake = context.drift.subscribe(S::NAME);
         let own_wake = subsystem.wake().unwrap_or_default();
         let orders = context.switchboard.connect(S::NAME);
-        let standing = context.holds.read(S::NAME).and_then(Standing::begin);
+        let standing = Standings::of(context.holds.read(S::NAME));
         let mut report = SubsystemReport::pending(S::NAME);
         let watchman = context.confirmer.clone().map(|confirmer| {
             let (watchman, over) = Watchman::start(S::NAME, S::is_risky, confirmer);
@@ -203,6 +204,8 @@ impl<S: Subsystem> Runner<S> {
         while !self.context.cancel.is_cancelled() {
             let in_force = self.context.spec.borrow_and_update().clone();
             let Some(in_force) = in_force else { if self.wait_for_profile().await { continue } else { break } };
+            // Before the first step under a profile that pauses the node.
+            self.heed(&in_force.spec);
             let started = Instant::now();
             let retry = self.pass(trigger, &in_force).await;
             trigger = match self.next_trigger(started, retry, &in_force.spec).await {
@@ -349,7 +352,7 @@ impl<S: Subsystem> Runner<S> {
             report.withheld = outcome.withheld.into_iter().map(|step| step.text).collect();
         }
         report.on_trial_until = self.watchman.as_ref().and_then(Watchman::on_trial_until);
-        report.hold = self.standing.as_ref().map(|standing| standing.hold.clone());
+        report.hold = self.standing.in_force().cloned();
         if error.is_none() {
             report.last_success = Some(now);
         } else if report.last_error != error {
@@ -399,7 +402,7 @@ impl<S: Subsystem> Runner<S> {
                     None => std::future::pending().await,
                 }
             };
-            let pause_ends = self.standing.as_ref().map_or(deadline + LONGEST_HOLD, |standing| standing.ends);
+            let pause_ends = self.standing.next_end().unwrap_or(deadline + LONGEST_HOLD);
             tokio::select! {
                 biased;
                 () = self.context.cancel.cancelled() => return None,

@@ -6,6 +6,9 @@ use std::time::{Duration, SystemTime};
 /// Longest time that a subsystem may be told to stand still: a pause that is forgotten ends by itself within a day.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Clocks of people and nodes differ by so much: a time that is written down may be further away.
+const SKEW: Duration = Duration::from_secs(300);
+
 /// Shortest time.
 pub const SHORTEST_HOLD: Duration = Duration::from_secs(1);
 
@@ -35,14 +38,55 @@ impl Stand {
     }
 }
 
+/// Who gives such orders. Of each there is one in force at most, nobody ends another's, and the longest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// A person, over the socket.
+    Call,
+    /// An annotation of the Node.
+    Annotation,
+    /// The profile in force.
+    Profile,
+}
+
+impl Source {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Call, Self::Annotation, Self::Profile];
+}
+
+/// A time that is written down somewhere as the end of a pause, as it looks when it is seen first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It has come already.
+    Past,
+    /// It will come.
+    Ahead,
+    /// It is further away than [`LONGEST_HOLD`], and is none.
+    TooFar,
+}
+
+impl End {
+    /// What this time is now.
+    #[must_use]
+    pub fn of(until: SystemTime, now: SystemTime) -> Self {
+        match until.duration_since(now) {
+            Ok(left) if left > LONGEST_HOLD + SKEW => Self::TooFar,
+            Ok(left) if !left.is_zero() => Self::Ahead,
+            _ => Self::Past,
+        }
+    }
+}
+
 /// An order to stand still.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
+    /// Whose order it is.
+    pub source: Source,
     /// What is not done meanwhile.
     pub stand: Stand,
     /// When it ends by itself.
     pub until: SystemTime,
-    /// Who gave it.
+    /// Who gave it, for people.
     pub by: String,
     /// Why; may be empty.
     pub reason: String,
@@ -55,14 +99,14 @@ pub struct HoldError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// Where holds are written down, so that they outlive a restart.
 pub trait HoldBook: fmt::Debug + Send + Sync {
-    /// The hold of a subsystem that was written down last; one whose deadline has passed is none.
-    fn read(&self, subsystem: &str) -> Option<Hold>;
+    /// The holds of a subsystem that were written down last; one whose deadline has passed is none.
+    fn read(&self, subsystem: &str) -> Vec<Hold>;
 
-    /// Writes it down, or forgets it.
+    /// Writes the one of this source down, or forgets it.
     ///
     /// # Errors
     /// [`HoldError`] if it will not outlive a restart; it is in force all the same.
-    fn write(&self, subsystem: &'static str, hold: Option<&Hold>) -> Result<(), HoldError>;
+    fn write(&self, subsystem: &'static str, source: Source, hold: Option<&Hold>) -> Result<(), HoldError>;
 }
 
 /// A book that forgets: holds end with the process.
@@ -70,11 +114,11 @@ pub trait HoldBook: fmt::Debug + Send + Sync {
 pub struct NoBook;
 
 impl HoldBook for NoBook {
-    fn read(&self, _subsystem: &str) -> Option<Hold> {
-        None
+    fn read(&self, _subsystem: &str) -> Vec<Hold> {
+        Vec::new()
     }
 
-    fn write(&self, _subsystem: &'static str, _hold: Option<&Hold>) -> Result<(), HoldError> {
+    fn write(&self, _subsystem: &'static str, _source: Source, _hold: Option<&Hold>) -> Result<(), HoldError> {
         Err(HoldError("there is no directory for it".into()))
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use trimtab_domain::plan::{Finding, Refusal};
 use trimtab_domain::spec::NodeSpec;
 
-use super::hold::Hold;
+use super::hold::{Hold, Source};
 use super::pass::{Outcome, Preview};
 use super::report::StepReport;
 
@@ -34,12 +34,12 @@ pub enum Order {
         /// Told what was given back, and whether the order outlives a restart.
         answer: oneshot::Sender<(Done, Durability)>,
     },
-    /// Hold the node again.
+    /// Hold the node again, as far as this one is concerned.
     Resume {
-        /// Only if this one ordered to stand still; `None`: whoever did.
-        of: Option<&'static str>,
-        /// Told whether it stood still.
-        answer: oneshot::Sender<bool>,
+        /// Whose order to stand still ends.
+        of: Source,
+        /// Told what came of it.
+        answer: oneshot::Sender<Resumed>,
     },
 }
 
@@ -52,6 +52,15 @@ pub struct Rehearsal {
     pub subsystems: Vec<&'static str>,
     /// Told what each of them would do.
     pub answer: oneshot::Sender<Vec<(&'static str, Done)>>,
+}
+
+/// What came of an order to hold the node again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resumed {
+    /// Whether there was an order of the same source to stand still.
+    pub was_paused: bool,
+    /// An order of another source that is in force still.
+    pub still: Option<Hold>,
 }
 
 /// Whether an order outlives a restart of the agent.

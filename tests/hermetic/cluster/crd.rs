@@ -216,6 +216,9 @@ fn what_the_schema_refuses_is_refused_by_the_reader_too() {
         json!({"ipMasq": {"cluster": {"podCIDRs": "10.0.0.0/8"}}}),
         json!({"kubernetes": {"extendedResources": {"a/b": "4"}}}),
         json!({"kubernetes": {"heldPods": {"fail": 1}}}),
+        json!({"pause": {}}),
+        json!({"pause": {"until": 5}}),
+        json!({"pause": {"until": "2030-01-31T12:00:00Z", "for": "1h"}}),
         json!({"unknown": {}}),
     ];
     for spec in bad {

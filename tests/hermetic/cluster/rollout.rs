@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::SystemTime;
 
 use serde_json::json;
 use trimtab::adapters::profile_object::{self, OfferedProfile};
@@ -203,6 +204,60 @@ async fn a_restart_does_not_let_in_what_has_not_come_to_the_node() {
             assert_eq!(value(&again.borrow_and_update()).as_deref(), Some("2"), "its turn");
         }
     }
+}
+
+/// The same with a pause that ends so many seconds from now.
+fn paused(mut profile: Value, seconds: u64) -> Value {
+    let until = humantime::format_rfc3339_seconds(SystemTime::now() + Duration::from_secs(seconds)).to_string();
+    profile["spec"]["pause"] = json!({"until": until, "reason": "a test"});
+    profile
+}
+
+fn is_paused(now: &OfferedProfile) -> bool {
+    now.loaded.spec.as_ref().is_some_and(|spec| spec.pause.is_some())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_comes_to_every_node_at_once_and_goes_at_once_while_the_change_waits() {
+    let state = tempfile::tempdir().unwrap();
+    let (server, name) = late_node(&[(20, 600)]);
+    let mut scene = Scene::named(&server, &name, Engine::new(Arc::default()));
+    let mut now = in_force(&scene, state.path());
+    scene.until_value(1).await;
+    server.put(&profile("web"), paused(spreading(2, &[(20, 600)]), 7200));
+    scene.until("waits", is_waiting).await;
+    let held = now.wait_for(is_paused).await.unwrap().clone();
+    assert_eq!(value(&held).as_deref(), Some("1"), "what waits is not held");
+    pass(Duration::from_secs(60)).await;
+    drop((scene, now));
+
+    // The next agent, while nothing answers.
+    server.fault(Fault::down());
+    let kept = profile_object::kept(state.path()).and_then(Taken::of_kept);
+    let mut scene = Scene::holding(&server, &name, Engine::new(Arc::default()), kept);
+    let mut now = in_force(&scene, state.path());
+    let held = now.borrow().clone();
+    assert_eq!((is_paused(&held), value(&held).as_deref()), (true, Some("1")), "it is on the disk");
+    server.heal();
+    scene.until("waits", is_waiting).await;
+    assert!(is_paused(&now.borrow()));
+
+    server.put(&profile("web"), spreading(2, &[(20, 600)]));
+    let held = now.wait_for(|now| !is_paused(now)).await.unwrap().clone();
+    assert_eq!(value(&held).as_deref(), Some("1"), "its turn is later");
+    scene.until_value(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_pause_lasts_no_soak_begins() {
+    let (server, name) = late_node(&[(20, 600)]);
+    let mut scene = Scene::named(&server, &name, Engine::new(Arc::default()));
+    scene.until_value(1).await;
+    server.put(&profile("web"), paused(spreading(2, &[(20, 600)]), 3600));
+    pass(Duration::from_secs(3600 + 590)).await;
+    assert_eq!(asked(&scene.offers.borrow()), Some(1));
+    pass(Duration::from_secs(90)).await;
+    assert_eq!(asked(&scene.offers.borrow()), Some(2));
 }
 
 #[tokio::test(start_paused = true)]

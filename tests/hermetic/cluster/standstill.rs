@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use serde_json::json;
 use trimtab::cluster::standstill::{BY, PAUSED_UNTIL};
-use trimtab::reconcile::hold::{Hold, Stand};
+use trimtab::reconcile::hold::{Hold, Source, Stand};
 use trimtab::reconcile::orders::Order;
-use trimtab::reconcile::report::State;
+use trimtab::reconcile::report::{State, SubsystemReport};
+use trimtab_domain::spec::PauseSpec;
 
 use super::*;
 use crate::support::api_server::Fault;
@@ -38,9 +39,9 @@ impl Paused {
     }
 
     async fn until_paused(&mut self) -> SystemTime {
-        let report = self.bench.until("paused", |report| report.hold.is_some()).await;
+        let report = self.bench.until("paused", |report| report.hold.as_ref().is_some_and(|hold| hold.by == BY)).await;
         let hold = report.hold.unwrap();
-        assert_eq!((hold.by.as_str(), hold.stand), (BY, Stand::Pause));
+        assert_eq!(hold.stand, Stand::Pause);
         hold.until
     }
 
@@ -115,7 +116,7 @@ async fn a_pause_ends_in_time_while_the_api_server_is_away() {
 async fn a_longer_pause_of_somebody_else_is_left_alone_and_never_ended() {
     let mut node = Paused::new().await;
     let until = SystemTime::now() + Duration::from_secs(4 * 3600);
-    let hold = Hold { stand: Stand::Pause, until, by: "uid 0".into(), reason: String::new() };
+    let hold = Hold { source: Source::Call, stand: Stand::Pause, until, by: "uid 0".into(), reason: String::new() };
     let (answer, told) = tokio::sync::oneshot::channel();
     node.bench.switchboard.send("toy", Order::Hold { hold, answer }).unwrap();
     told.await.unwrap();
@@ -126,4 +127,27 @@ async fn a_longer_pause_of_somebody_else_is_left_alone_and_never_ended() {
     pass(Duration::from_secs(60)).await;
     let hold = node.bench.report().hold.unwrap();
     assert_eq!((hold.by.as_str(), hold.until), ("uid 0", until));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_annotation_goes_on_after_a_longer_pause_of_the_profile_was_taken_out() {
+    let mut node = Paused::new().await;
+    node.annotate(Some(&in_an_hour()));
+    node.until_paused().await;
+    let mut spec = NodeSpec { name: "web".into(), ..NodeSpec::default() };
+    let until = SystemTime::now() + Duration::from_secs(4 * 3600);
+    let until = until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    spec.pause = Some(PauseSpec { until, reason: String::new() });
+    spec.sysctls.values.insert("a".into(), "2".into());
+    node.bench.wish_for(2, spec.clone());
+    let by_profile = |report: &SubsystemReport| report.hold.as_ref().is_some_and(|hold| hold.by == "profile web");
+    node.bench.until("the longer one", by_profile).await;
+    spec.pause = None;
+    node.bench.wish_for(3, spec);
+    node.until_paused().await;
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(node.bench.value("a").as_deref(), Some("1"));
+    node.annotate(None);
+    node.until_held_again().await;
+    assert_eq!(node.bench.value("a").as_deref(), Some("2"));
 }

@@ -28,7 +28,7 @@ impl<S: Subsystem> Runner<S> {
         let nothing = NodeSpec::default();
         let Self { subsystem, context, standing, fights, watchman, .. } = self;
         let holds = |object: &str| fights.holds(object, started);
-        let stand = standing.as_ref().map(|standing| standing.hold.stand);
+        let stand = standing.in_force().map(|hold| hold.stand);
         if stand == Some(Stand::GiveBack) {
             return pass::run(subsystem, S::desired(&nothing), holds, &context.cancel).await;
         }

@@ -2,32 +2,17 @@
 
 use std::time::SystemTime;
 
-use tokio::time::Instant;
 use tracing::{Instrument, info, info_span, warn};
 use trimtab_domain::spec::NodeSpec;
 
 use super::Runner;
+use super::standing::Heeded;
 use super::watchman::Watchman;
 use crate::reconcile::Subsystem;
 use crate::reconcile::history::{Change, ChangeKind};
-use crate::reconcile::hold::{Hold, LONGEST_HOLD, Stand};
-use crate::reconcile::orders::{Done, Durability, Order};
+use crate::reconcile::hold::{Hold, Source, Stand};
+use crate::reconcile::orders::{Done, Durability, Order, Resumed};
 use crate::reconcile::pass;
-
-/// A hold in force.
-pub(super) struct Standing {
-    pub(super) hold: Hold,
-    /// When it ends by the clock that does not jump.
-    pub(super) ends: Instant,
-}
-
-impl Standing {
-    /// `None` if the deadline has passed. A deadline further away than may be asked for is cut: the clock was set.
-    pub(super) fn begin(hold: Hold) -> Option<Self> {
-        let left = hold.until.duration_since(SystemTime::now()).ok().filter(|left| !left.is_zero())?;
-        Some(Self { hold, ends: Instant::now() + left.min(LONGEST_HOLD) })
-    }
-}
 
 /// What is said where a pass is asked for and nothing is ordered yet.
 const NO_PROFILE: &str = "no profile is in force, so nothing is held; give the agent a valid profile";
@@ -58,13 +43,15 @@ impl<S: Subsystem> Runner<S> {
                 true
             }
             Order::Resume { of, answer } => {
-                let stood = self.standing.take_if(|standing| of.is_none_or(|of| standing.hold.by == of)).is_some();
-                if stood {
-                    self.write_down(None);
-                    info!(subsystem = S::NAME, "holding the node again: the pause was ended");
+                let was_paused = self.standing.end(of);
+                let still = self.standing.in_force().cloned();
+                if was_paused {
+                    self.write_down(of, None);
+                    let by = still.as_ref().map(|hold| hold.by.as_str());
+                    info!(subsystem = S::NAME, still_paused_by = by, "the pause was ended");
                 }
-                let _told = answer.send(stood);
-                stood
+                let _told = answer.send(Resumed { was_paused, still });
+                was_paused
             }
         }
     }
@@ -72,7 +59,7 @@ impl<S: Subsystem> Runner<S> {
     /// What a pass would do now, for the same wish as a pass.
     async fn preview(&self, spec: &NodeSpec) -> Done {
         let nothing = NodeSpec::default();
-        let gives_back = self.standing.as_ref().is_some_and(|standing| standing.hold.stand == Stand::GiveBack);
+        let gives_back = self.standing.in_force().is_some_and(|hold| hold.stand == Stand::GiveBack);
         let instead = self.watchman.as_ref().and_then(Watchman::instead).map(|(instead, _)| instead.wish);
         let spec = match &instead {
             Some(before) => before.as_ref().map_or(&nothing, |wish| &*wish.spec),
@@ -87,12 +74,12 @@ impl<S: Subsystem> Runner<S> {
 
     /// Stands still from now on; what is to be given back is given back at once.
     async fn stand_still(&mut self, hold: Hold) -> (Done, Durability) {
-        let durability = self.write_down(Some(&hold));
+        let durability = self.write_down(hold.source, Some(&hold));
         let (stand, by, reason) = (hold.stand.as_str(), &hold.by, &hold.reason);
         let until = humantime::format_rfc3339_seconds(hold.until).to_string();
         warn!(subsystem = S::NAME, stand, by, reason, until, "told to stand still");
-        let gives_back = hold.stand == Stand::GiveBack;
-        self.standing = Standing::begin(hold);
+        let (gives_back, given_by) = (hold.stand == Stand::GiveBack, hold.by.clone());
+        self.standing.begin(hold);
         if !gives_back {
             return (Done::default(), durability);
         }
@@ -100,11 +87,11 @@ impl<S: Subsystem> Runner<S> {
         let outcome = pass::run(&self.subsystem, S::desired(&nothing), |_| false, &self.context.cancel)
             .instrument(info_span!("pass", subsystem = S::NAME, trigger = "rollback"))
             .await;
-        let reason = self.standing.as_ref().map(|standing| format!("roll-back asked for by {}", standing.hold.by));
+        let reason = format!("roll-back asked for by {given_by}");
         for step in outcome.made.iter().filter(|step| step.object.is_some()) {
             let kind = if step.error.is_some() { ChangeKind::Failed } else { ChangeKind::Applied };
             self.context.history.note(Change {
-                reason: reason.clone().unwrap_or_default(),
+                reason: reason.clone(),
                 error: step.error.clone(),
                 ..crate::reconcile::chronicle::step(S::NAME, kind, step)
             });
@@ -124,20 +111,36 @@ impl<S: Subsystem> Runner<S> {
         }
     }
 
-    /// The deadline has come.
+    /// A deadline has come.
     pub(super) fn end_pause(&mut self) {
-        let Some(standing) = self.standing.take() else { return };
-        self.write_down(None);
-        info!(subsystem = S::NAME, "holding the node again: the deadline of the pause has come");
-        self.context.history.note(Change {
-            new: Some("resume".to_owned()),
-            reason: format!("the deadline of the pause that {} asked for has come", standing.hold.by),
-            ..Change::new(S::NAME, ChangeKind::Call, "")
-        });
+        for hold in self.standing.end_due() {
+            if hold.source != Source::Profile {
+                self.write_down(hold.source, None);
+            }
+            let still = self.standing.in_force().map(|hold| hold.by.as_str());
+            info!(subsystem = S::NAME, by = hold.by, still_paused_by = still, "the deadline of the pause has come");
+            self.context.history.note(Change {
+                new: Some("resume".to_owned()),
+                reason: format!("the deadline of the pause that {} asked for has come", hold.by),
+                ..Change::new(S::NAME, ChangeKind::Call, "")
+            });
+        }
     }
 
-    fn write_down(&self, hold: Option<&Hold>) -> Durability {
-        match self.context.holds.write(S::NAME, hold) {
+    /// Stands still as long as the profile in force says. It is not written down: the profile is on the disk.
+    pub(super) fn heed(&mut self, spec: &NodeSpec) {
+        match self.standing.heed(spec) {
+            Heeded::Same => {}
+            Heeded::Paused(until) => {
+                let until = humantime::format_rfc3339_seconds(until).to_string();
+                warn!(subsystem = S::NAME, profile = spec.name, until, "the profile says to stand still");
+            }
+            Heeded::Ended => info!(subsystem = S::NAME, profile = spec.name, "the profile's pause is over"),
+        }
+    }
+
+    fn write_down(&self, source: Source, hold: Option<&Hold>) -> Durability {
+        match self.context.holds.write(S::NAME, source, hold) {
             Ok(()) => Durability::Durable,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();

@@ -1,5 +1,11 @@
 //! What is in the way before the beginning: it is said, and nothing is touched.
 
+use std::time::SystemTime;
+
+use trimtab::cluster::standstill::PAUSED_UNTIL;
+use trimtab::reconcile::hold::{Hold, Source, Stand};
+use trimtab_domain::spec::PauseSpec;
+
 use super::*;
 
 /// Breaks something of a node.
@@ -123,4 +129,43 @@ async fn the_role_of_the_component_is_enough_and_not_too_much() {
     let used: std::collections::BTreeSet<Right> = world.server.calls().iter().flat_map(needed).map(any).collect();
     let unused: Vec<&Right> = more.iter().filter(|right| !used.contains(*right)).collect();
     assert_eq!(unused, Vec::<&Right>::new(), "granted and not used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_paused_is_not_begun_with_whoever_pauses_it() {
+    let world = World::new();
+    let soon = SystemTime::now() + Duration::from_secs(3600);
+    let annotate = |text: Option<String>| {
+        world.server.edit("/api/v1/nodes/n1", |node| node["metadata"]["annotations"] = json!({PAUSED_UNTIL: text}));
+    };
+    annotate(Some(humantime::format_rfc3339_seconds(soon).to_string()));
+    let scene = world.agent();
+    let is_left_alone = || !world.is_cordoned() && world.journal().read().unwrap().is_none();
+    let waits = |by: &str| {
+        let now = scene.engine.progress.borrow();
+        now.phase == Phase::Waiting && now.message.contains(by)
+    };
+    world.until("the annotation", |_| waits(PAUSED_UNTIL)).await;
+    pass(Duration::from_secs(600)).await;
+    assert!(is_left_alone());
+
+    let hold =
+        Hold { source: Source::Call, stand: Stand::Pause, until: soon, by: "uid 0".into(), reason: String::new() };
+    scene.engine.publish("cgroup", |report| report.hold = Some(hold));
+    annotate(None);
+    world.until("a call", |_| waits("uid 0")).await;
+    pass(Duration::from_secs(600)).await;
+    assert!(is_left_alone());
+
+    let cgroup = CgroupSpec { driver: Some(CgroupDriver::Systemd), migration: Some(world.spec.clone()) };
+    let until = soon.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let pause = Some(PauseSpec { until, reason: String::new() });
+    scene.engine.hold(2, NodeSpec { name: "p".into(), cgroup, pause, ..NodeSpec::default() });
+    scene.engine.publish("cgroup", |report| report.hold = None);
+    world.until("the profile", |_| waits("profile p")).await;
+    pass(Duration::from_secs(600)).await;
+    assert!(is_left_alone());
+
+    world.ask(&scene.engine, 3, Some(world.spec.clone()));
+    assert_eq!(world.until_ended().await, Outcome::Migrated);
 }

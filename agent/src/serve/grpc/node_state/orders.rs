@@ -11,7 +11,7 @@ use trimtab_proto::node::v1alpha1 as wire;
 use super::{Refused, report};
 use crate::profile;
 use crate::reconcile::history::{Change, ChangeKind, History};
-use crate::reconcile::hold::{Hold, LONGEST_HOLD, SHORTEST_HOLD, Stand};
+use crate::reconcile::hold::{Hold, LONGEST_HOLD, SHORTEST_HOLD, Source, Stand};
 use crate::reconcile::orders::{Done, Durability, Order, Rehearsal, Switchboard};
 use crate::serve::grpc::{PeerLimiter, RateLimit};
 use crate::serve::peer::Peer;
@@ -108,7 +108,8 @@ impl Orders {
         let by = self.admit(caller)?;
         let subsystem = self.switchboard.find(&request.subsystem)?;
         let until = deadline("pause", request.pause)?;
-        let hold = Hold { stand: Stand::GiveBack, until, by, reason: reason(request.reason)? };
+        let (source, reason) = (Source::Call, reason(request.reason)?);
+        let hold = Hold { source, stand: Stand::GiveBack, until, by, reason };
         let (done, _) = self.hold(subsystem, "rollback", &hold).await?;
         Ok(wire::RollbackResponse { outcome: Some(to_plan(subsystem, done)), pause: Some(report::to_hold(&hold)) })
     }
@@ -121,7 +122,8 @@ impl Orders {
         let by = self.admit(caller)?;
         let subsystem = self.switchboard.find(&request.subsystem)?;
         let until = deadline("duration", request.duration)?;
-        let hold = Hold { stand: Stand::Pause, until, by, reason: reason(request.reason)? };
+        let (source, reason) = (Source::Call, reason(request.reason)?);
+        let hold = Hold { source, stand: Stand::Pause, until, by, reason };
         let (_, durability) = self.hold(subsystem, "pause", &hold).await?;
         let durable = durability == Durability::Durable;
         Ok(wire::PauseResponse { pause: Some(report::to_hold(&hold)), durable })
@@ -135,9 +137,10 @@ impl Orders {
         let by = self.admit(caller)?;
         let subsystem = self.switchboard.find(&request.subsystem)?;
         let (answer, told) = oneshot::channel();
-        self.switchboard.send(subsystem, Order::Resume { of: None, answer })?;
+        self.switchboard.send(subsystem, Order::Resume { of: Source::Call, answer })?;
         self.note(subsystem, "resume", (&by, String::new()));
-        Ok(wire::ResumeResponse { was_paused: told.await.map_err(|_| Refused::Stopping)? })
+        let told = told.await.map_err(|_| Refused::Stopping)?;
+        Ok(wire::ResumeResponse { was_paused: told.was_paused, pause: told.still.as_ref().map(report::to_hold) })
     }
 
     async fn hold(
