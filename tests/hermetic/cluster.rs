@@ -1,5 +1,6 @@
 //! The agent in its cluster, against the double of the API server; time is paused, so minutes cost nothing.
 
+mod authorities;
 mod config_maps;
 mod cost;
 mod count;

@@ -1,4 +1,6 @@
-//! `kubectl trimtab`, the program itself, over HTTP against the double of the API server.
+//! `kubectl trimtab`, the program itself, over HTTP and HTTPS against the double of the API server.
+
+mod secure;
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

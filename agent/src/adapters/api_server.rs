@@ -8,6 +8,7 @@ pub mod budget;
 mod connect;
 mod error;
 mod path;
+mod trust;
 mod watch;
 
 use std::sync::Arc;
@@ -38,11 +39,29 @@ pub const FIELD_MANAGER: &str = "trimtab";
 /// A connection to the API server; clones share it.
 #[derive(Clone)]
 pub struct ApiServer {
-    client: kube::Client,
+    link: Link,
     token: Option<connect::TokenFile>,
     namespace: String,
     budget: Arc<Budget>,
     stats: Arc<ApiStats>,
+}
+
+/// The client of each request.
+#[derive(Clone)]
+enum Link {
+    /// Always this one.
+    Fixed(kube::Client),
+    /// One that trusts whom a file names now.
+    Trusting(Arc<trust::Trust>),
+}
+
+impl Link {
+    fn client(&self) -> kube::Client {
+        match self {
+            Self::Fixed(client) => client.clone(),
+            Self::Trusting(trust) => trust.client(),
+        }
+    }
 }
 
 /// How a body changes an object.
@@ -92,8 +111,12 @@ impl ApiServer {
     /// Speaks through this client, whose own retries should be off.
     #[must_use]
     pub fn new(client: kube::Client) -> Self {
-        let namespace = client.default_namespace().to_owned();
-        Self { client, token: None, namespace, budget: Arc::default(), stats: Arc::default() }
+        Self::over(Link::Fixed(client))
+    }
+
+    fn over(link: Link) -> Self {
+        let namespace = link.client().default_namespace().to_owned();
+        Self { link, token: None, namespace, budget: Arc::default(), stats: Arc::default() }
     }
 
     /// The agent's own namespace: that of its pod, else that of the kubeconfig.
@@ -247,7 +270,8 @@ impl ApiServer {
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
         let asked = Asked::begin(&self.stats, verb, request.uri().path());
-        let response = self.client.send(request.map(Body::from)).await.map_err(|error| ApiError::away(&error))?;
+        let response =
+            self.link.client().send(request.map(Body::from)).await.map_err(|error| ApiError::away(&error))?;
         asked.answered(response.status());
         if response.status().is_success() {
             return Ok(response);

@@ -1,4 +1,4 @@
-//! A stateful API server in this process: generic objects over real HTTP/1.1, with its faults, its log and its clock.
+//! A stateful API server in this process: generic objects over real HTTP/1.1, on request with TLS, with its faults, its log and its clock.
 //!
 //! Modelled because the agent depends on it: resource versions, list and watch with bookmarks and 410 Gone, optimistic
 //! concurrency, server-side apply with owners of fields, the status subresource, JSON, merge and strategic patches, the
@@ -9,6 +9,7 @@ mod answer;
 mod apply;
 mod evict;
 mod faults;
+mod listen;
 mod log;
 mod patch;
 mod path;
@@ -20,17 +21,14 @@ mod watch;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::faults::Fault;
+pub(crate) use self::listen::{Identity, Listening};
 pub(crate) use self::log::Call;
 pub(crate) use self::path::Place;
 use self::store::Store;
@@ -63,13 +61,6 @@ struct State {
     tokens: Option<TokenJudge>,
     permission: Option<Permission>,
     watches: watch::Watches,
-}
-
-/// Where it listens; it stops with this.
-pub(crate) struct Listening {
-    /// Its address on the loopback.
-    pub(crate) address: SocketAddr,
-    _stop: DropGuard,
 }
 
 impl ApiServer {
@@ -108,15 +99,6 @@ impl ApiServer {
     /// A client that reaches it without a socket.
     pub(crate) fn client(&self) -> kube::Client {
         kube::Client::new(self.service(), "default")
-    }
-
-    /// Listens on a free port of the loopback until dropped.
-    pub(crate) async fn listen(&self) -> Listening {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        tokio::spawn(accept(self.clone(), listener, stop.clone()));
-        Listening { address, _stop: stop.drop_guard() }
     }
 
     /// Closes every connection, as a server does that restarts or a load balancer that loses its mind.
@@ -238,28 +220,6 @@ impl ApiServer {
     /// How many watches are open.
     pub(crate) fn watchers(&self) -> usize {
         self.state().watches.count()
-    }
-}
-
-async fn accept(server: ApiServer, listener: TcpListener, stop: CancellationToken) {
-    loop {
-        let stream = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(_) => return,
-            },
-        };
-        let cut = server.shared.connections.lock().unwrap().clone();
-        let (service, stop) = (TowerToHyperService::new(server.service()), stop.clone());
-        tokio::spawn(async move {
-            let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            tokio::select! {
-                () = cut.cancelled() => {}
-                () = stop.cancelled() => {}
-                ended = serving => drop(ended),
-            }
-        });
     }
 }
 

@@ -14,10 +14,11 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::codegen::Service;
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -52,14 +53,14 @@ impl Authority {
         self.0.pem()
     }
 
-    /// For a server that clients know as `localhost`.
+    /// For a server that clients know as `localhost` or `127.0.0.1`.
     pub(crate) fn server(&self) -> Pair {
         self.server_until(4096)
     }
 
     /// The same, until the first day of a year.
     pub(crate) fn server_until(&self, year: i32) -> Pair {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         self.issue(&params)
@@ -87,6 +88,24 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }
     }
+}
+
+/// A server that shows this certificate; with `clients` it lets those in alone who show one of that authority.
+pub(crate) fn acceptor(shows: &Pair, clients: Option<&Authority>) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let builder = match clients {
+        None => builder.unwrap().with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            builder.unwrap().with_client_cert_verifier(verifier)
+        }
+    };
+    let chain = vec![CertificateDer::from_pem_slice(shows.certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(shows.key.as_bytes()).unwrap();
+    TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()))
 }
 
 /// How a client connects.

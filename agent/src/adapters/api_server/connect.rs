@@ -3,12 +3,14 @@
 #![expect(clippy::disallowed_methods, reason = "the token and the certificates are mounted into the agent's own pod")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use super::{ApiError, ApiServer};
+use super::trust::Trust;
+use super::{ApiError, ApiServer, Link};
 
 /// Time to make a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -59,6 +61,26 @@ pub enum ConnectError {
         /// The address.
         server: String,
     },
+    /// The authorities of the service account are not usable.
+    #[error("cannot use the certificates in {}", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The client of a user who logs in with a program cannot be made.
+    #[error("cannot log in at {server} with {program}, the program that the kubeconfig names")]
+    LogIn {
+        /// The address.
+        server: String,
+        /// The program.
+        program: String,
+        /// What is wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The client cannot be made.
     #[error("cannot make a client for {server}")]
     Client {
@@ -88,7 +110,7 @@ impl TokenFile {
 /// # Errors
 /// [`ConnectError`] if files or the address are not usable.
 pub async fn connect(access: &Access) -> Result<ApiServer, ConnectError> {
-    let (mut config, token) = match access {
+    let (mut config, account) = match access {
         Access::Kubeconfig(path) => (of_kubeconfig(path).await?, None),
         Access::User { kubeconfig, context } => (of_user(kubeconfig.as_deref(), context.clone()).await?, None),
         Access::ServiceAccount { server, directory } => {
@@ -98,9 +120,7 @@ pub async fn connect(access: &Access) -> Result<ApiServer, ConnectError> {
             if let Ok(namespace) = std::fs::read_to_string(directory.join("namespace")) {
                 namespace.trim().clone_into(&mut config.default_namespace);
             }
-            let authority = directory.join("ca.crt");
-            config.root_cert_file = authority.exists().then_some(authority);
-            (config, Some(TokenFile(directory.join("token"))))
+            (config, Some(directory))
         }
     };
     config.connect_timeout = Some(CONNECT);
@@ -108,9 +128,18 @@ pub async fn connect(access: &Access) -> Result<ApiServer, ConnectError> {
     config.read_timeout = None;
     config.write_timeout = Some(CONNECT);
     config.default_retry = false;
+    if let Some(directory) = account {
+        let trust = Trust::new(directory.join("ca.crt"), config)?;
+        let token = Some(TokenFile(directory.join("token")));
+        return Ok(ApiServer { token, ..ApiServer::over(Link::Trusting(Arc::new(trust))) });
+    }
     let server = config.cluster_url.to_string();
-    let client = Client::try_from(config).map_err(|error| ConnectError::Client { server, source: Box::new(error) })?;
-    Ok(ApiServer { token, ..ApiServer::new(client) })
+    let program = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
+    let client = Client::try_from(config).map_err(|error| match program {
+        Some(program) => ConnectError::LogIn { server, program, source: Box::new(error) },
+        None => ConnectError::Client { server, source: Box::new(error) },
+    })?;
+    Ok(ApiServer::new(client))
 }
 
 /// `HOST:PORT` of the API server; `None` if the kubeconfig does not say so, and for a person, who needs none. A kubeconfig is
