@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::ByteString;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -31,8 +32,8 @@ const SIGS_KEY: (&str, &str) = ("config", "ip-masq-agent");
 /// Pause after files could not be written.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Text entries of a ConfigMap.
-type Entries = BTreeMap<String, String>;
+/// Entries of a ConfigMap, of `data` and of `binaryData`, which have no key in common: the kubelet makes files of both.
+type Entries = BTreeMap<String, Vec<u8>>;
 
 /// The follower.
 pub(super) struct ConfigMaps {
@@ -95,14 +96,21 @@ fn wanted(spec: &Option<SpecInForce>) -> Option<(Compat, PathBuf)> {
 
 fn shape(mut object: Value) -> Option<(String, Entries)> {
     let name = object.pointer("/metadata/name")?.as_str()?.to_owned();
-    let Some(Value::Object(data)) = object.get_mut("data").map(Value::take) else {
-        return Some((name, Entries::new()));
-    };
-    let text = |(key, value): (String, Value)| match value {
-        Value::String(text) => Some((key, text)),
-        _ => None,
-    };
-    Some((name, data.into_iter().filter_map(text).collect()))
+    let mut entries = Entries::new();
+    for (field, decode) in [("binaryData", decoded as fn(String) -> Vec<u8>), ("data", String::into_bytes)] {
+        let Some(Value::Object(pairs)) = object.get_mut(field).map(Value::take) else { continue };
+        for (key, value) in pairs {
+            if let Value::String(text) = value {
+                entries.insert(key, decode(text));
+            }
+        }
+    }
+    Some((name, entries))
+}
+
+/// What base64 stands for. What is none, which no API server sends, stays as it is: left out, it would mean the defaults.
+fn decoded(text: String) -> Vec<u8> {
+    serde_json::from_value(Value::String(text.clone())).map_or_else(|_| text.into_bytes(), |ByteString(bytes)| bytes)
 }
 
 /// Lays the files down whenever a map has changed, once all are known: half of a configuration would be another one.
@@ -147,12 +155,12 @@ fn as_files(agent: Compat, maps: &[Seen<Entries>]) -> Option<BTreeMap<String, Ve
     for map in maps {
         let Seen::All(objects) = map else { return None };
         // At most one: it was asked for by name.
-        for (key, text) in objects.values().flatten() {
+        for (key, content) in objects.values().flatten() {
             let name = match agent {
                 Compat::Azure => Some(key.as_str()),
                 Compat::KubernetesSigs => (key == SIGS_KEY.0).then_some(SIGS_KEY.1),
             };
-            files.extend(name.map(|name| (name.to_owned(), text.clone().into_bytes())));
+            files.extend(name.map(|name| (name.to_owned(), content.clone())));
         }
     }
     Some(files)
@@ -160,10 +168,12 @@ fn as_files(agent: Compat, maps: &[Seen<Entries>]) -> Option<BTreeMap<String, Ve
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn map(name: &str, entries: &[(&str, &str)]) -> Seen<Entries> {
-        let entries = entries.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+        let entries = entries.iter().map(|(key, text)| ((*key).to_owned(), text.as_bytes().to_vec())).collect();
         Seen::All([(name.to_owned(), entries)].into())
     }
 
@@ -174,6 +184,20 @@ mod tests {
 
     fn files(pairs: &[(&str, &str)]) -> Option<Vec<(String, String)>> {
         Some(pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
+    }
+
+    #[test]
+    fn both_kinds_of_entries_are_files_as_the_kubelet_makes_them() {
+        let object = json!({"metadata": {"name": "m"}, "data": {"a": "YQ=="}, "binaryData": {
+            "b": "YmluYXJ5IP8=", "empty": "", "none": "***", "number": 7,
+        }});
+        let (name, entries) = shape(object).unwrap();
+        let expected: [(&str, &[u8]); 4] = [("a", b"YQ=="), ("b", b"binary \xff"), ("empty", b""), ("none", b"***")];
+        assert_eq!(name, "m");
+        assert_eq!(entries, Entries::from(expected.map(|(key, bytes)| (key.to_owned(), bytes.to_vec()))));
+        for bare in [json!({"metadata": {"name": "m"}}), json!({"metadata": {"name": "m"}, "binaryData": null})] {
+            assert_eq!(shape(bare), Some(("m".to_owned(), Entries::new())));
+        }
     }
 
     #[test]

@@ -87,6 +87,29 @@ async fn kubernetes_sigs_map_is_one_file_and_none_means_its_defaults() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn binary_entries_are_read_as_a_mounted_volume_shows_them() {
+    let server = Scene::server();
+    // nonMasqueradeCIDRs: [10.7.0.0/16]
+    let binary = "bm9uTWFzcXVlcmFkZUNJRFJzOiBbMTAuNy4wLjAvMTZd";
+    server.put(&map("azure-ip-masq-agent-config"), json!({"binaryData": {"ip-masq-agent": binary}}));
+    let provider = json!({"data": {"ip-masq-agent-reconciled": "nonMasqueradeCIDRs: [10.2.0.0/16]"}});
+    server.put(&map("azure-ip-masq-agent-config-reconciled"), provider);
+    server.put(&map("ip-masq-agent"), json!({"binaryData": {"config": binary}, "data": {"other": "x"}}));
+    let scene = Scene::new(&server);
+    for (generation, agent, expected) in
+        [(1, Compat::Azure, &["10.7.0.0/16", "10.2.0.0/16"][..]), (2, Compat::KubernetesSigs, &["10.7.0.0/16"][..])]
+    {
+        let spec = ask(&scene, generation, Some(agent));
+        pass(Duration::from_secs(30)).await;
+        assert_eq!(read(scene.engine.state.path(), &spec).unwrap(), expected, "{agent:?}");
+    }
+    server.edit(&map("ip-masq-agent"), |map| map["binaryData"]["config"] = "/w==".into());
+    pass(Duration::from_secs(5)).await;
+    let spec = ask(&scene, 3, Some(Compat::KubernetesSigs));
+    assert!(read(scene.engine.state.path(), &spec).is_err(), "no text: refused, as a mounted one is");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_asked_unless_a_profile_asks_and_an_outage_leaves_the_files() {
     let server = Scene::server();
     server.put(&map("ip-masq-agent"), json!({"data": {"config": "a"}}));
