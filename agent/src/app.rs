@@ -6,6 +6,7 @@ mod command;
 mod daemon;
 mod follow;
 mod import;
+mod leave;
 mod node;
 mod nri;
 mod once;

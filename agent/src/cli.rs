@@ -42,6 +42,8 @@ pub mod exit {
     pub const UNKNOWN: u8 = 5;
     /// The agent answers, but this user may not do that.
     pub const DENIED: u8 = 6;
+    /// `rollback`: the node is on its way to another cgroup driver, and could not be brought back; nothing was given back.
+    pub const MOVING: u8 = 7;
     /// The command line is wrong (`EX_USAGE` of sysexits.h).
     pub const USAGE: u8 = 64;
 }
@@ -100,7 +102,7 @@ A first look, which changes nothing:
 
 Exit codes: 0 done (plan: nothing would change) · 1 failed · 2 plan: something would change ·
 3 no valid profile · 4 no agent answers on the socket (cluster: no API server) · 5 explain, cluster status: nothing
-by that name · 6 not allowed ·
+by that name · 6 not allowed · 7 rollback: the node is on its way to another cgroup driver ·
 64 wrong command line";
 
 /// The commands.

@@ -61,8 +61,15 @@ for ours in ("base.yaml", "objects.yaml", "migration.yaml", "migration-crio.yaml
                 each["spec"]["template"]["spec"]["containers"][0]["volumeMounts"].sort(key=lambda mount: mount["mountPath"])
         same(f"{key[0]} {key[1]} of {ours} and {theirs}", wanted, got)
 
-for name in ("uninstall.yaml", "chart-rollback.yaml"):
-    holds, gives_back = pod(base), pod(documents(name))
+for name, holder in (
+    ("uninstall.yaml", "base.yaml"),
+    ("chart-rollback.yaml", "base.yaml"),
+    # What is on its way to another cgroup driver is brought back with the same rights and mounts.
+    ("uninstall-migration.yaml", "migration.yaml"),
+    ("chart-rollback-migration.yaml", "chart-migration.yaml"),
+):
+    holds, gives_back = pod(documents(holder)), pod(documents(name))
+    same(f"token in {name}", holds["automountServiceAccountToken"], gives_back["automountServiceAccountToken"])
     (rollback,) = gives_back["initContainers"]
     (rest,) = gives_back["containers"]
     same(f"mounts in {name}", holds["containers"][0]["volumeMounts"], rollback["volumeMounts"])

@@ -25,7 +25,7 @@ must_be_refused() {
   grep -q -- "$reason" "$rendered/log" || { cat "$rendered/log" >&2; exit 1; }
 }
 
-for overlay in deploy/overlays/* deploy/uninstall deploy/uninstall-objects; do
+for overlay in deploy/overlays/* deploy/uninstall deploy/uninstall-objects deploy/uninstall-migration deploy/uninstall-migration-crio; do
   kubectl kustomize "$overlay" >"$rendered/$(basename "$overlay").yaml"
 done
 
@@ -42,6 +42,8 @@ helm template trimtab "$chart" "${in_own_namespace[@]}" --set objects.enabled=tr
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set objects.enabled=true --set migration.enabled=true \
   --set migration.runtimeConfigDirectory=/etc/crio >"$rendered/chart-migration-crio.yaml"
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set rollback=true >"$rendered/chart-rollback.yaml"
+helm template trimtab "$chart" "${in_own_namespace[@]}" --set rollback=true --set objects.enabled=true \
+  --set migration.enabled=true >"$rendered/chart-rollback-migration.yaml"
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set 'rollbackNodes={node-1,node-2}' \
   -s templates/rollback-jobs.yaml >"$rendered/chart-jobs.yaml"
 helm template other "$chart" --namespace kube-system --values deploy/helm/everything.yaml >"$rendered/chart-everything.yaml"

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use trimtab_domain::spec::NodeSpec;
 
 use super::cluster::access;
+use super::leave::end_migration;
 use super::node::{self, Node};
 use super::pause::paused_until;
 use crate::adapters::api_server::{Access, connect};
@@ -55,7 +56,13 @@ pub(super) fn rollback(args: &RollbackArgs) -> anyhow::Result<u8> {
     let state_dir = &args.node.state_dir;
     let (ledger, findings) = if args.dry_run { DiskLedger::peek(state_dir) } else { DiskLedger::open(state_dir) }?;
     node::warn_of(&findings);
-    let Node { mut subsystems, .. } = node::compose(&args.node, ledger)?;
+    let Node { mut subsystems, migration, .. } = node::compose(&args.node, ledger)?;
+    // A node that nobody holds any more must not stay cordoned, or half moved.
+    if args.subsystems.is_empty()
+        && let Some(code) = end_migration(args, migration)?
+    {
+        return Ok(code);
+    }
     subsystems
         .retain(|subsystem| args.subsystems.is_empty() || args.subsystems.iter().any(|name| name == subsystem.name()));
     let is_dry = locks.is_none();

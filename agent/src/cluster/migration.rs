@@ -7,6 +7,7 @@
 mod act;
 mod drain;
 mod facts;
+pub mod leave;
 mod preflight;
 pub(super) mod progress;
 

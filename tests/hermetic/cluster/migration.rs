@@ -2,6 +2,7 @@
 
 mod crio;
 mod failing;
+mod leaving;
 mod refusing;
 
 use tempfile::TempDir;
@@ -100,14 +101,12 @@ impl World {
         self.journal().read().unwrap()?.journal.outcome
     }
 
-    /// An agent; it dies with what is returned.
-    fn agent(&self) -> Scene {
+    fn ports(&self) -> MigrationPorts {
         let host: Arc<dyn HostFiles> = Arc::new(self.services.host.clone());
         let processes: Arc<dyn Processes> = Arc::new(ProcessTable::new(Arc::clone(&host)));
         let kubelet = Arc::new(KubeletFiles::new(Arc::clone(&host), Arc::clone(&processes)));
         let runtimes = Arc::new(RuntimeFiles::new(Arc::clone(&host), processes));
-        let mut engine = Engine::new(Arc::default());
-        engine.migration = Some(MigrationPorts {
+        MigrationPorts {
             files: Arc::new(DriverFiles::new(host, kubelet, runtimes)),
             services: Arc::new(self.services.clone()),
             runtime: Arc::new(self.services.clone()),
@@ -115,7 +114,13 @@ impl World {
             journal: self.journal(),
             own: self.own.clone(),
             namespace: "trimtab-system".into(),
-        });
+        }
+    }
+
+    /// An agent; it dies with what is returned.
+    fn agent(&self) -> Scene {
+        let mut engine = Engine::new(Arc::default());
+        engine.migration = Some(self.ports());
         self.ask(&engine, 1, Some(self.spec.clone()));
         engine.converge();
         Scene::named(&self.server, self.name, engine)

@@ -8,7 +8,7 @@ image: {{ include "trimtab.image" .root }}
 {{- with $values.image.pullPolicy }}
 imagePullPolicy: {{ . }}
 {{- end }}
-{{- $migrates := and $values.migration.enabled (not .rollback) }}
+{{- $migrates := $values.migration.enabled }}
 env:
   {{- if $migrates }}
   - name: POD_NAME # the one sandbox that the agent does not stop
@@ -108,7 +108,7 @@ volumeMounts:
 {{- define "trimtab.pod" -}}
 {{- $values := .root.Values -}}
 serviceAccountName: {{ include "trimtab.serviceAccount" .root }}
-automountServiceAccountToken: {{ and $values.objects.enabled (not .rollback) }}
+automountServiceAccountToken: {{ $values.objects.enabled }}
 {{- with $values.image.pullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
@@ -193,7 +193,7 @@ containers:
     {{- end }}
     {{- end }}
 volumes:
-  {{- if and $values.migration.enabled (not .rollback) }}
+  {{- if $values.migration.enabled }}
   - name: runtime-config
     hostPath: { path: {{ $values.migration.runtimeConfigDirectory }}, type: DirectoryOrCreate }
   {{- end }}
