@@ -71,8 +71,8 @@ impl Node {
     pub(crate) fn command(&self, name: &str, more: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trimtab"));
         self.arguments(&mut command, name, more);
-        // As the image sets it.
-        command.env("MALLOC_ARENA_MAX", "1");
+        // As the image sets them.
+        command.env("MALLOC_ARENA_MAX", "1").env("MALLOC_TRIM_THRESHOLD_", "131072");
         command
     }
 
