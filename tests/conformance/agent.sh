@@ -26,7 +26,7 @@ profile() {
 # in_force: the profile as it is now is held.
 in_force() { is nodestate own '{.profile.generation}' "$(field nodeprofile conformance '{.metadata.generation}')"; }
 start_agent() {
-  RUST_BACKTRACE=1 "$trimtab" run --api-server "$server" --service-account "$work/account" --node-name own --profile-source object \
+  POD_NAME=agent POD_NAMESPACE=trimtab-system "$trimtab" run --api-server "$server" --service-account "$work/account" --node-name own --profile-source object \
     --cgroup-root "/$pods_root" --profile "$work/none.yaml" --rate-limit 0 >>"$work/agent.log" 2>&1 &
   agent=$!
 }

@@ -43,12 +43,18 @@ pretend_kernel_settings() {
 # start_kubelet [LINE...]: with these keys besides.
 start_kubelet() {
   kubelet_config "$@" >/var/lib/kubelet/config.yaml
-  "$kubelet" --config=/var/lib/kubelet/config.yaml --kubeconfig="$work/kubelet.kubeconfig" --hostname-override=own \
-    --node-ip=10.255.255.1 --v=2 >>"$work/kubelet.log" 2>&1 &
-  kubelet_pid=$!
+  $kubelet_command >>"$work/kubelet.log" 2>&1 &
+  echo $! >"$work/kubelet.pid"
 }
+kubelet_command="$kubelet --config=/var/lib/kubelet/config.yaml --kubeconfig=$work/kubelet.kubeconfig --hostname-override=own
+  --node-ip=10.255.255.1 --v=2"
 kubelet_answers() { curl -sf http://127.0.0.1:10248/healthz; }
-kill_kubelet() { kill -9 "$kubelet_pid"; wait "$kubelet_pid" 2>/dev/null || true; }
+kill_kubelet() {
+  local process
+  process=$(cat "$work/kubelet.pid")
+  kill -9 "$process"
+  wait "$process" 2>/dev/null || true
+}
 
 # prepare_node: its cgroup and its credentials.
 prepare_node() {

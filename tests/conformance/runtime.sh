@@ -8,6 +8,7 @@ fetch_runtime() {
   suite=$1
   containerd=$(tests/lab/packages.sh "$suite" containerd)/usr/bin
   # A newer runc does not run on an older C library; this one runs on all. It goes first.
+  runtime_command=$containerd/containerd
   PATH=$(tests/lab/packages.sh bookworm runc)/usr/sbin:$containerd:$PATH
   tests/lab/images.sh "$(tests/lab/packages.sh bookworm busybox-static)/bin/busybox" "$work/images.tar"
 }
@@ -33,11 +34,12 @@ runtime_config() {
 
 # start_runtime: returns when pods can be made of the images.
 start_runtime() {
-  mkdir -p /etc/cni/net.d
+  mkdir -p /etc/cni/net.d /etc/containerd
   # Pods here use the network of the node; the runtime says that it is ready once it has read how to make one.
   echo '{"cniVersion":"0.4.0","name":"none","plugins":[{"type":"none"}]}' >/etc/cni/net.d/10-none.conflist
-  runtime_config >"$work/containerd.toml"
-  "$containerd/containerd" --config "$work/containerd.toml" >"$work/containerd.log" 2>&1 &
+  runtime_config >/etc/containerd/config.toml
+  $runtime_command >"$work/containerd.log" 2>&1 &
+  echo $! >"$work/containerd.pid"
   within 60 ctr version || { tail -n 20 "$work/containerd.log" >&2; echo "containerd does not start" >&2; exit 1; }
   ctr images import "$work/images.tar" >/dev/null
   ctr version | awk '/Server/{s=1} s && /Version/{print "containerd", $2; exit}'

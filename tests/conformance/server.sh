@@ -38,6 +38,7 @@ is() { [ "$(field "$1" "$2" "$3")" = "$4" ]; }
 # new_token POD: a token of the agent's account, bound to this pod, in the place that the agent reads.
 new_token() {
   mkdir -p "$work/account" && cp "$work/certs/apiserver.crt" "$work/account/ca.crt"
+  printf trimtab-system >"$work/account/namespace"
   printf '{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{"expirationSeconds":3600,"boundObjectRef":{"kind":"Pod","apiVersion":"v1","name":"%s","uid":"%s"}}}' \
     "$1" "$(admin -n trimtab-system get pod "$1" -o jsonpath='{.metadata.uid}')" >"$work/request.json"
   api admin POST /api/v1/namespaces/trimtab-system/serviceaccounts/trimtab/token application/json "$work/request.json" |

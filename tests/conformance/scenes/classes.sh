@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # Pods of each class run, and the kernel lets them run where they should. Sourced.
-all=$(nproc) # CPU 0 is reserved
 profile "$pinning" >/dev/null
 soon "a profile that reserves CPU 0 comes into force" in_force
 kill_kubelet

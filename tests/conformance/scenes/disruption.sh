@@ -25,4 +25,5 @@ holds "a place of the disruption budget is taken" place POST ""
 refused "once" AlreadyExists place POST ""
 newest() { printf ',"resourceVersion":"%s"' "$(admin -n trimtab-system get lease trimtab-disruption-0 -o jsonpath='{.metadata.resourceVersion}')"; }
 holds "and renewed" place PUT /trimtab-disruption-0 "$(newest)"
-refused "by whoever has seen its newest form" Conflict place PUT /trimtab-disruption-0 ',"resourceVersion":"1"'
+refused "only by whoever has seen its newest form" Conflict place PUT /trimtab-disruption-0 ',"resourceVersion":"1"'
+admin -n trimtab-system delete lease trimtab-disruption-0 >/dev/null

@@ -4,6 +4,7 @@
 tests/conformance/image.sh "$trimtab" "$work/trimtab.tar" localhost/trimtab:1
 ctr images import "$work/trimtab.tar" >/dev/null
 # Pods speak with the API server by the address of its service, which is led there by whoever plays kube-proxy.
+ip address add 10.96.0.1/32 dev lo
 iptables -t nat -A OUTPUT -d 10.96.0.1 -p tcp --dport 443 -j DNAT --to-destination 10.255.255.1:6443
 # What differs from what is shipped: who makes the pod (there is no controller), the image, and where the pods' cgroups are.
 shipped_pod() {
@@ -32,7 +33,7 @@ soon "the extended resource is told, with the token that the kubelet brings" is 
 soon "it pins" curl -sf http://127.0.0.1:9808/readyz
 asks() { curl -s http://127.0.0.1:9808/metrics | grep -qx 'trimtab_nri_connected 1'; }
 soon "the container runtime asks it" asks
-admin delete pod fourth --ignore-not-found --wait=false >/dev/null
+gone last || true
 pod fourth "$(exclusively 1)"
 soon "a Guaranteed pod runs beside it" runs fourth
 soon "with a CPU of its own" has 1 fourth
