@@ -215,7 +215,7 @@ volumes:
   - name: modprobe
     hostPath: { path: /etc/modprobe.d, type: DirectoryOrCreate }
   - name: modules
-    hostPath: { path: /lib/modules, type: Directory }
+    hostPath: { path: /lib/modules, type: DirectoryOrCreate } # a kernel without modules has none
   - name: kubelet
     hostPath: { path: /var/lib/kubelet, type: DirectoryOrCreate }
   - name: log
