@@ -1,7 +1,8 @@
 //! Extended resources of the profile in the Node's capacity.
 //!
 //! By server-side apply in a name of its own, so that the API server itself remembers which ones are ours: one that the
-//! profile names no more is removed by applying without it, after any restart.
+//! profile names no more is removed by applying without it, after any restart. The last ones are taken out by name: a map
+//! that is applied no more takes all with it that nobody owns, and a kubelet does not own what it registered with.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::clock::Clock;
 use super::conditions::warn_once;
 use super::follow::Seen;
 use super::pauses::Pauses;
-use crate::adapters::api_server::{ApiServer, NODES};
+use crate::adapters::api_server::{ApiError, ApiServer, Form, NODES, Patch};
 use crate::reconcile::backoff::spread;
 use crate::reconcile::engine::SpecInForce;
 
@@ -59,9 +60,8 @@ impl ExtendedResources {
                 continue;
             }
             let (Some((uid, _)), Some(wanted)) = (own, resources) else { continue };
-            let path = format!("{}/status", NODES.object(&self.node));
-            match self.api.apply(&path, MANAGER, &object(&self.node, &uid, &wanted)).await {
-                Ok(_) => {
+            match self.tell(&uid, &wanted).await {
+                Ok(()) => {
                     pauses.succeeded();
                     telling.told((uid, wanted), clock.now());
                 }
@@ -72,15 +72,43 @@ impl ExtendedResources {
             }
         }
     }
+
+    async fn tell(&self, uid: &str, wanted: &BTreeMap<String, u64>) -> Result<(), ApiError> {
+        if wanted.is_empty() {
+            return withdraw(&self.api, &self.node).await;
+        }
+        let path = format!("{}/status", NODES.object(&self.node));
+        self.api.apply(&path, MANAGER, &object(&self.node, uid, wanted)).await.map(drop)
+    }
 }
 
 fn object(node: &str, uid: &str, wanted: &BTreeMap<String, u64>) -> Value {
     let capacity: Map<String, Value> =
         wanted.iter().map(|(name, count)| (name.clone(), count.to_string().into())).collect();
-    let mut object =
-        json!({"apiVersion": NODES.api_version, "kind": NODES.kind, "metadata": {"name": node, "uid": uid}});
-    if let Some(map) = object.as_object_mut().filter(|_| !capacity.is_empty()) {
-        map.insert("status".into(), json!({"capacity": capacity}));
+    json!({
+        "apiVersion": NODES.api_version, "kind": NODES.kind,
+        "metadata": {"name": node, "uid": uid}, "status": {"capacity": capacity},
+    })
+}
+
+/// Names of those that the API server knows as ours.
+pub(super) fn owned(node: &Value) -> Vec<&str> {
+    let entries = node.pointer("/metadata/managedFields").and_then(Value::as_array).into_iter().flatten();
+    let ours = entries.filter(|entry| entry.get("manager").is_some_and(|manager| manager == MANAGER));
+    let capacities = ours.filter_map(|entry| entry.pointer("/fieldsV1/f:status/f:capacity")?.as_object());
+    capacities.flat_map(Map::keys).filter_map(|field| field.strip_prefix("f:")).collect()
+}
+
+/// Takes all of ours out of the capacity, and nothing else.
+///
+/// # Errors
+/// [`ApiError`].
+pub(super) async fn withdraw(api: &ApiServer, node: &str) -> Result<(), ApiError> {
+    let path = NODES.object(node);
+    let object = api.read(&path, Form::Whole).await?.unwrap_or_default();
+    let capacity: Map<String, Value> = owned(&object).into_iter().map(|name| (name.to_owned(), Value::Null)).collect();
+    if capacity.is_empty() {
+        return Ok(());
     }
-    object
+    api.patch(&format!("{path}/status"), Patch::Merge, &json!({"status": {"capacity": capacity}})).await.map(drop)
 }

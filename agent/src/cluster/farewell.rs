@@ -57,7 +57,7 @@ pub async fn leftovers(api: &ApiServer, node: &str) -> Result<Vec<Leftover>, Api
         if conditions.is_some_and(|conditions| conditions.iter().any(is_ours)) {
             found.push(Leftover::Conditions);
         }
-        if managers(&node).any(|manager| manager == extended::MANAGER) {
+        if !extended::owned(&node).is_empty() {
             found.push(Leftover::Resources);
         }
         found.extend(startup_taint::removal(&node).map(Leftover::Taint));
@@ -83,22 +83,24 @@ fn managers(object: &Value) -> impl Iterator<Item = &str> {
 /// [`ApiError`]; what is gone already is no error.
 pub async fn remove(api: &ApiServer, node: &str, leftover: &Leftover) -> Result<(), ApiError> {
     let removed = match leftover {
-        Leftover::Conditions => disown(api, node, FIELD_MANAGER).await,
-        Leftover::Resources => disown(api, node, extended::MANAGER).await,
-        Leftover::Taint(change) => api.patch(&NODES.object(node), Patch::Json, change).await,
-        Leftover::Object(collection) => api.delete(&collection.object(node)).await,
+        Leftover::Conditions => remove_conditions(api, node).await,
+        Leftover::Resources => extended::withdraw(api, node).await,
+        Leftover::Taint(change) => api.patch(&NODES.object(node), Patch::Json, change).await.map(drop),
+        Leftover::Object(collection) => api.delete(&collection.object(node)).await.map(drop),
     };
     match removed {
-        Ok(_) | Err(ApiError::Absent { .. }) => Ok(()),
+        Ok(()) | Err(ApiError::Absent { .. }) => Ok(()),
         Err(ApiError::Refused { code: 422, detail }) => Err(ApiError::Conflict { detail }),
         Err(error) => Err(error),
     }
 }
 
-/// Applying nothing removes what was applied before (KEP-555).
-async fn disown(api: &ApiServer, node: &str, manager: &str) -> Result<Value, ApiError> {
-    let nothing = json!({"apiVersion": NODES.api_version, "kind": NODES.kind, "metadata": {"name": node}});
-    api.apply(&format!("{}/status", NODES.object(node)), manager, &nothing).await
+/// By name. Applying nothing would remove what was applied before (KEP-555), and with the last of ours the whole list: a
+/// kubelet owns those of its conditions only that it has changed since it registered.
+async fn remove_conditions(api: &ApiServer, node: &str) -> Result<(), ApiError> {
+    let ours = ConditionType::ALL.iter().map(|own| json!({"type": own.as_str(), "$patch": "delete"}));
+    let change = json!({"status": {"conditions": ours.collect::<Vec<_>>()}});
+    api.patch(&format!("{}/status", NODES.object(node)), Patch::Strategic, &change).await.map(drop)
 }
 
 /// Takes everything away, trying again where that may help; what was taken away, and what was in the way in the end.

@@ -24,8 +24,22 @@ impl Owners {
     /// What `managedFields` would begin with.
     pub(super) fn managers(&self) -> Vec<Value> {
         let name = |manager: &String| manager.trim_end_matches(" (status)").to_owned();
-        self.0.keys().map(|manager| json!({"manager": name(manager)})).collect()
+        self.0.iter().map(|(manager, paths)| json!({"manager": name(manager), "fieldsV1": fields(paths)})).collect()
     }
+}
+
+/// Owned fields that are in no list.
+fn fields(paths: &BTreeSet<Path>) -> Value {
+    let mut all = json!({});
+    for path in paths.iter().filter(|path| path.iter().all(|step| matches!(step, Step::Field(_)))) {
+        let mut below = &mut all;
+        for step in path {
+            let Step::Field(name) = step else { continue };
+            below = &mut below[format!("f:{name}")];
+        }
+        *below = json!({});
+    }
+    all
 }
 
 /// The field that tells the elements of a list apart; `None` for a list that is one value.
@@ -127,6 +141,15 @@ pub(super) fn apply(
     let owned_by_other = |path: &Path| owners.0.values().any(|paths| paths.contains(path));
     for path in before.iter().filter(|path| !wanted.contains_key(*path) && !owned_by_other(path)) {
         remove(&mut merged, path);
+    }
+    // What its applier does not name at all any more goes with all in it that nobody owns, as in
+    // `sigs.k8s.io/structured-merge-diff` (`Updater.prune`); of a kubelet's Node that is what it registered with.
+    for path in &before {
+        let [Step::Field(_), Step::Field(_), _, ..] = path.as_slice() else { continue };
+        let within = |other: &Path| other.starts_with(&path[..2]);
+        if !wanted.keys().any(within) && !owners.0.values().flatten().any(within) {
+            remove(&mut merged, &path[..2]);
+        }
     }
     owners.0.insert(manager.to_owned(), wanted.into_keys().collect());
     owners.0.retain(|_, paths| !paths.is_empty());
