@@ -61,6 +61,7 @@ use crate::adapters::api_server::{ApiServer, Form, NODE_PROFILES, NODES};
 use crate::adapters::pod_failure::ApiPods;
 use crate::adapters::profile_object::Offer;
 use crate::ports::config_maps::ConfigMapFiles;
+use crate::ports::nri_stats::NriLink;
 use crate::reconcile::board::Board;
 use crate::reconcile::engine::SpecInForce;
 use crate::reconcile::node_view::NodeView;
@@ -125,6 +126,8 @@ pub struct NodeSide {
     pub spec: watch::Receiver<Option<SpecInForce>>,
     /// Who is refused by pinning.
     pub desk: Arc<Desk>,
+    /// Whether the container runtime asks the agent; absent: it never shall.
+    pub link: Option<watch::Receiver<NriLink>>,
     /// Who holds which CPUs and memory.
     pub view: watch::Receiver<Arc<NodeView>>,
     /// True if the profile may come from an object.
@@ -252,7 +255,7 @@ const WAITING_EVENTS: usize = 16;
 
 /// Begins everything that tells.
 fn tell(tasks: &mut JoinSet<()>, api: &ApiServer, node: &str, views: &Views, side: NodeSide) {
-    let NodeSide { reports, board, switchboard, spec, desk, view, uses_objects, migration, progress, .. } = side;
+    let NodeSide { reports, board, switchboard, spec, desk, link, view, uses_objects, migration, progress, .. } = side;
     let (api, node, own) = (|| api.clone(), || node.to_owned(), || views.node.clone());
     let (health, healths) = watch::channel(health::health(&reports.borrow()));
     tasks.spawn(health::follow(reports.clone(), health));
@@ -260,7 +263,10 @@ fn tell(tasks: &mut JoinSet<()>, api: &ApiServer, node: &str, views: &Views, sid
         Conditions { api: api(), node: node(), own: own(), health: healths.clone(), progress: progress.clone() };
     tasks.spawn(conditions.keep());
     let (views, health) = (views.clone(), healths.clone());
-    tasks.spawn(StartupTaint { api: api(), node: node(), views: views.clone(), health, uses_objects }.remove());
+    let answering = (spec.clone(), link);
+    tasks.spawn(
+        StartupTaint { api: api(), node: node(), views: views.clone(), health, answering, uses_objects }.remove(),
+    );
     tasks.spawn(StateObject { api: api(), node: node(), views, health: healths }.keep());
     tasks.spawn(ExtendedResources { api: api(), node: node(), own: own(), spec: spec.clone() }.keep());
     tasks.spawn(Topology { api: api(), node: node(), own: own(), spec: spec.clone(), view }.keep());

@@ -34,6 +34,7 @@ use trimtab::adapters::profile_object::Offer;
 use trimtab::cluster::migration::MigrationPorts;
 use trimtab::cluster::rollout::Taken;
 use trimtab::cluster::{Cluster, NodeSide, Pace, Views};
+use trimtab::ports::nri_stats::NriLink;
 use trimtab::reconcile::board::Board;
 use trimtab::reconcile::engine::SpecInForce;
 use trimtab::reconcile::node_view::NodeView;
@@ -74,6 +75,8 @@ struct Engine {
     switchboard: Arc<Switchboard>,
     spec: watch::Sender<Option<SpecInForce>>,
     desk: Arc<Desk>,
+    /// Absent: the container runtime is never to ask.
+    link: Option<watch::Sender<NriLink>>,
     view: watch::Sender<Arc<NodeView>>,
     migration: Option<MigrationPorts>,
     progress: watch::Sender<Progress>,
@@ -87,6 +90,7 @@ impl Engine {
             switchboard: Arc::new(Switchboard::new(&PARTS)),
             spec: watch::Sender::new(None),
             desk,
+            link: None,
             view: watch::Sender::default(),
             migration: None,
             progress: watch::Sender::new(Progress::default()),
@@ -107,6 +111,7 @@ impl Engine {
             reports: self.board.subscribe(),
             spec: self.spec.subscribe(),
             desk: Arc::clone(&self.desk),
+            link: self.link.as_ref().map(watch::Sender::subscribe),
             view: self.view.subscribe(),
             uses_objects: true,
             migration: self.migration.clone(),

@@ -108,11 +108,14 @@ impl Nri {
                     }
                 }
                 Ok(None) => return,
-                Err(error) if !told_away => {
-                    told_away = true;
-                    info!(socket = %self.socket.display(), %error, "no NRI; waiting for the container runtime");
+                Err(error) => {
+                    self.shared.stats.record_connected(false);
+                    if std::mem::replace(&mut told_away, true) {
+                        debug!(%error, "no NRI yet");
+                    } else {
+                        info!(socket = %self.socket.display(), %error, "no NRI; waiting for the container runtime");
+                    }
                 }
-                Err(error) => debug!(%error, "no NRI yet"),
             }
             tokio::select! {
                 () = cancel.cancelled() => {}

@@ -99,7 +99,8 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let spec = watch::Sender::new(None);
     let cancel = CancellationToken::new();
     let migration = (node.migration, metrics.migration());
-    let side = node_side(args, &shared, Arc::clone(&node.desk), spec.subscribe(), migration);
+    let answering = (Arc::clone(&node.desk), metrics.nri());
+    let side = node_side(args, &shared, answering, spec.subscribe(), migration);
     let offers = ClusterThread::start(args, (side, metrics.api_server()), &cancel)?;
     let nri = nri_thread(args, (node.desk, node.answered_runtime), metrics.nri(), spec.subscribe())?;
     let nri = nri.map(|thread| thread.start(cancel.clone())).transpose()?;
@@ -139,7 +140,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
 fn node_side(
     args: &RunArgs,
     shared: &Shared,
-    desk: Arc<Desk>,
+    (desk, stats): (Arc<Desk>, Arc<NriStats>),
     spec: watch::Receiver<Option<SpecInForce>>,
     (migration, progress): (Option<MigrationPorts>, watch::Sender<Progress>),
 ) -> NodeSide {
@@ -149,6 +150,7 @@ fn node_side(
         switchboard: Arc::clone(&shared.switchboard),
         spec,
         desk,
+        link: matches!(args.nri_socket, NriSocket::Path(_)).then(|| stats.link()),
         view: shared.view.clone(),
         uses_objects: args.kube.profile_source != ProfileSource::File,
         migration,

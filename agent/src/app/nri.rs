@@ -52,9 +52,7 @@ impl NriThread {
             // Should this thread panic, a restart is better than containers that nobody is asked about.
             let _ends_all = cancel.clone().drop_guard();
             built.block_on(async {
-                let pins = |spec: &Option<SpecInForce>| {
-                    spec.as_ref().is_some_and(|in_force| in_force.spec.resource_managers.is_some())
-                };
+                let pins = |spec: &Option<SpecInForce>| spec.as_ref().is_some_and(SpecInForce::answers_runtime);
                 let wanted = async {
                     // Without an engine there is nothing to wait for; its end is that of the process.
                     let in_force = spec.wait_for(pins).await.is_ok();

@@ -17,9 +17,15 @@ use super::follow::Seen;
 use super::pauses::Pauses;
 use super::profiles::origin;
 use crate::adapters::api_server::{ApiError, ApiServer, Form, NODES, Patch};
+use crate::ports::nri_stats::NriLink;
+use crate::reconcile::engine::SpecInForce;
 
 /// A node that is still tainted after this time is spoken of in the log.
 const LONG: Duration = Duration::from_secs(60);
+
+/// How long the first registration with the container runtime is waited for, where it is there and does not take the agent
+/// on: without it pods are pinned right after they start.
+const REGISTERING: Duration = Duration::from_secs(30);
 
 /// The remover of the taint.
 pub(super) struct StartupTaint {
@@ -27,6 +33,8 @@ pub(super) struct StartupTaint {
     pub(super) node: String,
     pub(super) views: Views,
     pub(super) health: watch::Receiver<NodeHealth>,
+    /// The profile in force, and whether the container runtime asks the agent; absent: it never shall.
+    pub(super) answering: (watch::Receiver<Option<SpecInForce>>, Option<watch::Receiver<NriLink>>),
     /// True if the profile may come from an object.
     pub(super) uses_objects: bool,
 }
@@ -65,13 +73,21 @@ impl StartupTaint {
     /// Waits until pods find the node as it shall be; `None`: the agent ends.
     async fn until_converged(&mut self) -> Option<()> {
         let mut patience = std::pin::pin!(tokio::time::sleep(LONG));
-        let mut is_late = false;
+        let (mut is_late, mut is_asked) = (false, false);
         loop {
             let awaited = match self.wanted_source() {
                 Some(source) => awaited(&self.health.borrow_and_update(), source.as_deref()),
                 None => Some("the API server has not told yet which profile is for this node".to_owned()),
             };
-            let Some(awaited) = awaited else { return Some(()) };
+            let Some(awaited) = awaited else {
+                if is_asked {
+                    return Some(());
+                }
+                self.until_asked().await;
+                // Meanwhile the node may have become unwell.
+                is_asked = true;
+                continue;
+            };
             tokio::select! {
                 () = &mut patience, if !is_late => {
                     is_late = true;
@@ -82,6 +98,17 @@ impl StartupTaint {
                 changed = self.views.profiles.changed() => changed.ok()?,
             }
         }
+    }
+
+    /// Waits until the container runtime asks the agent, or is known not to: a pod that came in between would start
+    /// unpinned.
+    async fn until_asked(&self) {
+        let (spec, link) = &self.answering;
+        let pins = spec.borrow().as_ref().is_some_and(SpecInForce::answers_runtime);
+        let Some(mut link) = link.clone().filter(|_| pins) else { return };
+        // Its sender lives as long as the agent; without it there is nothing to wait for.
+        let tried = link.wait_for(|link| *link != NriLink::Untried);
+        let _ = tokio::time::timeout(REGISTERING, tried).await;
     }
 
     /// Where the profile must be from; `Some(None)`: from anywhere. `None`: that is not decided yet.

@@ -1,8 +1,10 @@
 //! What the conversation with the runtime counts: written by the adapter, read whenever metrics are asked for.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
 
 /// Kinds of requests of the runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,10 +132,22 @@ pub struct AnswerExemplar {
 /// The last creation of each bucket, as [`AnswerTimes`] has them.
 pub type AnswerExemplars = [Option<AnswerExemplar>; ANSWER_BUCKETS_MICROS.len() + 1];
 
+/// Whether the runtime asks the agent.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum NriLink {
+    /// It was not tried yet, or is being tried for the first time.
+    #[default]
+    Untried,
+    /// It does.
+    Asks,
+    /// It does not, at the moment or at all.
+    Away,
+}
+
 /// The counts since the agent started.
 #[derive(Debug, Default)]
 pub struct NriStats {
-    connected: AtomicBool,
+    link: watch::Sender<NriLink>,
     registrations: AtomicU64,
     wait_nanos: [AtomicU64; RegistrationWait::ALL.len()],
     answered: [Answered; NriMethod::ALL.len()],
@@ -183,7 +197,7 @@ impl NriStats {
 
     /// A session is in use, or is over.
     pub fn record_connected(&self, connected: bool) {
-        self.connected.store(connected, Relaxed);
+        self.link.send_replace(if connected { NriLink::Asks } else { NriLink::Away });
     }
 
     /// The runtime is being asked to take the agent on.
@@ -219,7 +233,13 @@ impl NriStats {
     /// True while the runtime asks the agent.
     #[must_use]
     pub fn connected(&self) -> bool {
-        self.connected.load(Relaxed)
+        *self.link.borrow() == NriLink::Asks
+    }
+
+    /// Whether the runtime asks the agent, and every change of that.
+    #[must_use]
+    pub fn link(&self) -> watch::Receiver<NriLink> {
+        self.link.subscribe()
     }
 
     /// Registrations that were tried.

@@ -56,6 +56,14 @@ pub struct SpecInForce {
     pub text: Option<Arc<str>>,
 }
 
+impl SpecInForce {
+    /// True if the container runtime is to ask the agent before it creates a container.
+    #[must_use]
+    pub fn answers_runtime(&self) -> bool {
+        self.spec.resource_managers.is_some()
+    }
+}
+
 /// What every subsystem's loop shares.
 #[derive(Clone)]
 pub struct Context {

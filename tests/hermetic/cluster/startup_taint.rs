@@ -161,3 +161,50 @@ async fn an_api_server_that_fails_is_asked_again_and_one_that_forbids_it_rarely(
     pass(Duration::from_secs(3600)).await;
     assert!((1..=61).contains(&writes(&server)), "{} tries in an hour", writes(&server));
 }
+
+/// A profile that has containers pinned.
+fn converge_pinning(scene: &Scene) {
+    let resource_managers = Some(trimtab_domain::spec::ResourceManagersSpec::default());
+    scene.engine.hold(1, NodeSpec { name: "web".into(), resource_managers, ..NodeSpec::default() });
+    scene.engine.converge();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_pins_keeps_it_until_the_runtime_asks_or_is_known_not_to() {
+    for (name, link) in [("asks", NriLink::Asks), ("is away", NriLink::Away)] {
+        let server = tainted(&[ours("NoSchedule")]);
+        server.put(&profile("web"), for_pool("web", 1, 1));
+        let engine = Engine { link: Some(watch::Sender::default()), ..Engine::new(Arc::default()) };
+        let scene = Scene::with(&server, engine);
+        pass(Duration::from_secs(60)).await;
+        converge_pinning(&scene);
+        pass(Duration::from_secs(20)).await;
+        assert_eq!(writes(&server), 0, "a pod would start unpinned");
+        scene.engine.link.as_ref().unwrap().send_replace(link);
+        pass(Duration::from_secs(5)).await;
+        assert_eq!(taints(&server), Vec::<Value>::new(), "the runtime {name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_does_not_take_the_agent_on_keeps_it_for_half_a_minute() {
+    let server = tainted(&[ours("NoSchedule")]);
+    server.put(&profile("web"), for_pool("web", 1, 1));
+    let engine = Engine { link: Some(watch::Sender::default()), ..Engine::new(Arc::default()) };
+    let scene = Scene::with(&server, engine);
+    converge_pinning(&scene);
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(taints(&server), Vec::<Value>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_does_not_pin_waits_for_no_runtime() {
+    let server = tainted(&[ours("NoSchedule")]);
+    server.put(&profile("web"), for_pool("web", 1, 1));
+    let engine = Engine { link: Some(watch::Sender::default()), ..Engine::new(Arc::default()) };
+    let scene = Scene::with(&server, engine);
+    pass(Duration::from_secs(60)).await;
+    converge(&scene);
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(taints(&server), Vec::<Value>::new());
+}
