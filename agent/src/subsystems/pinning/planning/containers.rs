@@ -5,6 +5,7 @@ use trimtab_domain::cgroup::tree::{ContainerCgroup, Cpuset, PodCgroup};
 use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::plan::{Cause, Finding, Refusal, Severity};
 use trimtab_domain::record::{Original, Record};
+use trimtab_domain::roster::ContainerState;
 
 use super::restore::Way;
 use super::{Planner, When};
@@ -35,6 +36,9 @@ enum Wish {
 
 impl Planner<'_> {
     pub(super) fn plan_container(&mut self, pod: &PodCgroup, container: &ContainerCgroup, is_real: bool) {
+        if self.is_being_made(container) {
+            return;
+        }
         // Both files of one container go into the same chains: a pin is of use only as a whole.
         for file in [CPUS, MEMS] {
             match self.wish(container, file, is_real) {
@@ -185,6 +189,15 @@ impl Planner<'_> {
             self.expected.entry(at).or_default().push(Expected { path: write.path.clone(), file, within });
         }
         PinStep::Write(write)
+    }
+
+    /// True if the runtime, which has asked about this container, has made its cgroup and not filled it yet. Version 1 lets
+    /// no process into an empty one (cgroup-v1/cpusets.rst), so there is nothing to pin; that it starts is told.
+    fn is_being_made(&self, container: &ContainerCgroup) -> bool {
+        let is_empty = facts::configured(&container.cpuset, CPUS) == Some("");
+        let desk = &self.observed.desk;
+        let known = desk.roster.container(&container.id).filter(|_| desk.connected);
+        !self.inherits && is_empty && known.is_some_and(|known| known.state == ContainerState::Created)
     }
 
     /// True if version 2 would move pages of processes that run (cgroup-v2.rst, "cpuset.mems"), and nobody asked for
