@@ -62,7 +62,7 @@ build: ## Build the release binary, its manual pages and its completions (target
 sbom: ## List what the program is made of, as CycloneDX: target/trimtab.cdx.json
 	@command -v cargo-cyclonedx >/dev/null || $(CARGO) install --locked cargo-cyclonedx@0.5.9
 	$(CARGO) cyclonedx --manifest-path agent/Cargo.toml --format json --spec-version 1.5 --override-filename trimtab.cdx
-	mv agent/trimtab.cdx.json target/ && rm -f agent/*/trimtab.cdx.json proto/trimtab.cdx.json
+	mkdir -p target && mv agent/trimtab.cdx.json target/ && rm -f agent/*/trimtab.cdx.json proto/trimtab.cdx.json
 
 lab: build ## Boot machines with several NUMA nodes and a real container runtime, and disturb the agent there
 	@deploy/dev/install-tools.sh lab
