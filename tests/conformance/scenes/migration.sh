@@ -52,7 +52,9 @@ if dbus-daemon --version >/dev/null 2>&1 && /usr/bin/python3 -c 'import dbus, gi
   soon "the kubelet is ready again" ready
   soon "the node is uncordoned" uncordoned
   profile "$pinning" >/dev/null
-  soon "without the wish all is well" is node own '{.status.conditions[?(@.type=="CgroupDriverMatched")].status}' True
+  # A condition that has changed often is told again after up to five minutes.
+  if within 400 is node own '{.status.conditions[?(@.type=="CgroupDriverMatched")].status}' True; then pass "without the wish all is well"
+  else fail "without the wish all is well" "$(condition CgroupDriverMatched message)"; fi
 else
   skip "a move to the other driver (needs dbus-daemon and python3-dbus)"
 fi
