@@ -8,7 +8,7 @@ use crate::agent::{LIMIT, shown};
 use crate::cluster::pods::Pod;
 use crate::cluster::truth;
 use crate::cluster::wait::until;
-use crate::scenario::Machine;
+use crate::scenario::{self, Machine};
 
 /// More CPUs than any node of any machine has left.
 const TOO_MANY: i64 = 6;
@@ -73,7 +73,7 @@ pub(crate) fn too_large(machine: &mut Machine) {
     }
     if policy(&machine.topology) == "single-numa-node" {
         let sandbox = machine.kubelet.sandbox(&pod).unwrap();
-        let error = machine.kubelet.create(&pod, &sandbox, "app", 0).unwrap_err();
+        let error = scenario::create(&machine.kubelet, &pod, &sandbox, "app", 0).unwrap_err();
         assert!(error.message().contains(refusal(&machine.topology, false)), "{error:?}");
         machine.kubelet.remove_sandbox(&sandbox).unwrap();
         return;

@@ -10,7 +10,7 @@ use crate::agent::Agent;
 use crate::alignment;
 use crate::cluster::pods::Pod;
 use crate::cluster::truth::{self, Running};
-use crate::scenario::{Machine, reserved};
+use crate::scenario::{self, Machine, reserved};
 
 /// Pods at the same time at most.
 const AT_ONCE: usize = 12;
@@ -60,7 +60,7 @@ fn come(machine: &mut Machine, random: &mut StdRng) -> bool {
     let asked = pod.exclusive_cpus("app");
     let free = truth::online().difference(&machine.check()).difference(&reserved());
     let sandbox = machine.kubelet.sandbox(&pod).unwrap();
-    let id = match machine.kubelet.create(&pod, &sandbox, "app", 0) {
+    let id = match scenario::create(&machine.kubelet, &pod, &sandbox, "app", 0) {
         Ok(id) => id,
         Err(error) => {
             assert!(!alignment::fits(&machine.topology, &free, asked), "{asked} of {free}: {error:?}");

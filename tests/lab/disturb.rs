@@ -13,7 +13,7 @@ use crate::cluster::cri::{Cri, VersionRequest, VersionResponse};
 use crate::cluster::pods::{Driver, Kubelet, Pod};
 use crate::cluster::truth::{self, Running};
 use crate::cluster::wait::timed;
-use crate::scenario::{Machine, pinning, profile, reserved, system};
+use crate::scenario::{self, Machine, pinning, profile, reserved, system};
 
 /// systemd writes what its units say: pins that only files bear would be lost.
 pub(crate) fn daemon_reload(machine: &Machine, agent: &mut Agent) {
@@ -127,7 +127,7 @@ pub(crate) fn kill(machine: &mut Machine, mut agent: Agent) -> Agent {
             thread::spawn(move || {
                 let kubelet = Kubelet::new(Path::new(SOCKET), Driver::Systemd);
                 let sandbox = kubelet.sandbox(&pod).unwrap();
-                let id = kubelet.create(&pod, &sandbox, "app", 0).unwrap();
+                let id = scenario::create(&kubelet, &pod, &sandbox, "app", 0).unwrap();
                 kubelet.start(&id).unwrap();
                 (sandbox, id)
             })

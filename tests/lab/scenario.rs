@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
+use tonic::Status;
 use trimtab_domain::cpuset::CpuSet;
 
 use crate::agent::{Agent, LIMIT, once, write_profile};
@@ -18,6 +21,12 @@ use crate::units;
 
 /// A core with its two threads is the system's; the rest is given out by whole cores.
 pub(crate) const RESERVED: &str = "0-1";
+
+/// What the runtime is told when an answer takes more than half a second.
+const TOO_LATE: &str = "trimtab has no answer in time";
+const TRIES: u32 = 5;
+/// A kubelet waits longer.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The node: who runs on it, and who runs them.
 pub(crate) struct Machine {
@@ -60,6 +69,25 @@ pub(crate) fn system(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Has a container made as a kubelet has: where the agent had no answer in time, the same again a little later. An emulated
+/// machine stands still for half a second now and then.
+pub(crate) fn create(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    sandbox: &str,
+    container: &str,
+    attempt: u32,
+) -> Result<String, Status> {
+    for _ in 0..TRIES {
+        match kubelet.create(pod, sandbox, container, attempt) {
+            Err(error) if error.message().contains(TOO_LATE) => println!("    too late for {}: again", pod.name),
+            made => return made,
+        }
+        thread::sleep(AGAIN);
+    }
+    kubelet.create(pod, sandbox, container, attempt)
+}
+
 impl Machine {
     fn new(topology: &str) -> Self {
         fs::create_dir_all("/etc/containerd").unwrap();
@@ -86,7 +114,7 @@ impl Machine {
 
     /// Runs the container of a pod whose sandbox runs.
     pub(crate) fn run_in(&mut self, pod: Pod, sandbox: String) {
-        let id = self.kubelet.create(&pod, &sandbox, "app", 0).unwrap();
+        let id = create(&self.kubelet, &pod, &sandbox, "app", 0).unwrap();
         self.kubelet.start(&id).unwrap();
         self.running.push(Running { pod, sandbox, container: "app".into(), id, attempt: 0 });
     }
@@ -103,7 +131,7 @@ impl Machine {
         let old = self.running.remove(place);
         self.kubelet.stop(&old.id).unwrap();
         let attempt = old.attempt + 1;
-        let id = self.kubelet.create(&old.pod, &old.sandbox, &old.container, attempt).unwrap();
+        let id = create(&self.kubelet, &old.pod, &old.sandbox, &old.container, attempt).unwrap();
         self.kubelet.start(&id).unwrap();
         self.kubelet.remove(&old.id).unwrap();
         self.running.insert(place, Running { id, attempt, ..old });
@@ -182,7 +210,7 @@ fn refused(machine: &mut Machine) {
     let all = i64::try_from(truth::online().len()).unwrap();
     let pod = Pod::guaranteed(machine.number(), all * 1000);
     let sandbox = machine.kubelet.sandbox(&pod).unwrap();
-    let error = machine.kubelet.create(&pod, &sandbox, "app", 0).unwrap_err();
+    let error = create(&machine.kubelet, &pod, &sandbox, "app", 0).unwrap_err();
     assert!(error.message().contains(alignment::refusal(&machine.topology, true)), "{error:?}");
     machine.check();
     machine.kubelet.remove_sandbox(&sandbox).unwrap();
