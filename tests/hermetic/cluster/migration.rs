@@ -221,26 +221,38 @@ async fn a_node_is_drained_moved_and_opened_again_and_the_agents_pod_is_the_last
     assert_eq!(scene.engine.progress.borrow().phase, Phase::Idle);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_agent_that_dies_at_any_change_is_followed_by_one_that_ends_the_same() {
+/// Changes to die at until a node has arrived, at least.
+const FORWARD: usize = 5;
+/// The same for one that is brought back from its last step.
+const FORWARD_AND_BACK: usize = 9;
+
+/// An agent dies before or after each change of a new node, and `ended` looks at what the next one has made of it.
+async fn after_each_death(world: impl Fn() -> World, changes: usize, ended: impl Fn(&World, Outcome, &str)) {
     for death in [Death::Before, Death::After] {
         for number in 0.. {
-            let world = World::new();
+            let world = world();
             world.services.die_at(number, death);
             let scene = world.agent();
             world.until("death or the end", |world| world.services.has_died() || world.outcome().is_some()).await;
             if !world.services.has_died() {
-                assert!(number >= 5, "there are at least five changes to die at");
+                assert!(number >= changes, "there are at least {changes} changes to die at");
                 break;
             }
             drop(scene);
             world.services.live();
-            pass(Duration::from_secs(1)).await;
             let _next = world.agent();
-            assert_eq!(world.until_ended().await, Outcome::Migrated, "{death:?} {number}");
-            world.assert_moved(&format!("{death:?} {number}"));
+            ended(&world, world.until_ended().await, &format!("{death:?} {number}"));
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_dies_at_any_change_is_followed_by_one_that_ends_the_same() {
+    after_each_death(World::new, FORWARD, |world, outcome, about| {
+        assert_eq!(outcome, Outcome::Migrated, "{about}");
+        world.assert_moved(about);
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! A node with CRI-O: a drop-in of ours, in a directory of which CRI-O reads every file.
 
+use super::refusing::refused;
 use super::*;
 use crate::support::fake_services::{CRIO, CRIO_CONFIG, CRIO_DIRECTORY};
 
@@ -78,46 +79,25 @@ async fn with_cgroupfs_conmon_goes_into_the_pod_and_the_way_back_to_systemd_is_o
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_dies_at_any_change_is_followed_by_one_that_moves_crio() {
-    for death in [Death::Before, Death::After] {
-        for number in 0.. {
-            let world = world();
-            world.services.die_at(number, death);
-            let scene = world.agent();
-            world.until("death or the end", |world| world.services.has_died() || world.outcome().is_some()).await;
-            if !world.services.has_died() {
-                assert!(number >= 5, "there are at least five changes to die at");
-                break;
-            }
-            drop(scene);
-            world.services.live();
-            let _next = world.agent();
-            assert_eq!(world.until_ended().await, Outcome::Migrated, "{death:?} {number}");
-            assert_moved(&world, &format!("{death:?} {number}"));
-        }
-    }
+    after_each_death(world, FORWARD, |world, outcome, about| {
+        assert_eq!(outcome, Outcome::Migrated, "{about}");
+        assert_moved(world, about);
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_dies_on_the_way_back_leaves_crio_as_it_was() {
-    for death in [Death::Before, Death::After] {
-        for number in 0.. {
-            let world = world();
-            world.services.sick_with(CgroupDriver::Systemd);
-            world.services.die_at(number, death);
-            let scene = world.agent();
-            world.until("death or the end", |world| world.services.has_died() || world.outcome().is_some()).await;
-            if !world.services.has_died() {
-                assert!(number >= 9, "five changes forward, four back");
-                break;
-            }
-            drop(scene);
-            world.services.live();
-            let _next = world.agent();
-            let outcome = world.until_ended().await;
-            assert!(matches!(outcome, Outcome::TurnedBack { .. }), "{death:?} {number}: {outcome:?}");
-            assert_untouched(&world, &format!("{death:?} {number}"));
-        }
-    }
+    let sick = || {
+        let world = world();
+        world.services.sick_with(CgroupDriver::Systemd);
+        world
+    };
+    after_each_death(sick, FORWARD_AND_BACK, |world, outcome, about| {
+        assert!(matches!(outcome, Outcome::TurnedBack { .. }), "{about}: {outcome:?}");
+        assert_untouched(world, about);
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,14 +185,7 @@ async fn what_would_have_no_effect_on_crio_or_harm_a_file_of_others_is_refused()
     for (name, why, change) in cases {
         let mut world = world();
         change(&mut world);
-        let files = world.services.host.snapshot();
-        let scene = world.agent();
-        world.until(name, |_| scene.engine.progress.borrow().phase == Phase::Refused).await;
-        let message = scene.engine.progress.borrow().message.clone();
-        assert!(message.contains(why), "{name}: {message}");
-        pass(Duration::from_secs(3600)).await;
-        assert_eq!(world.services.log(), Vec::<String>::new(), "{name}");
-        assert_eq!(world.services.host.snapshot(), files, "{name}");
+        let _agent = refused(&world, name, why).await;
         world.assert_open(name);
     }
 }

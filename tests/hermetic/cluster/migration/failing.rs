@@ -44,25 +44,16 @@ async fn every_failure_on_the_way_gives_the_node_back_as_it_was() {
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_dies_on_the_way_back_is_followed_by_one_that_goes_on_back() {
-    for death in [Death::Before, Death::After] {
-        for number in 0.. {
-            let world = World::new();
-            world.services.sick_with(CgroupDriver::Systemd);
-            world.services.die_at(number, death);
-            let scene = world.agent();
-            world.until("death or the end", |world| world.services.has_died() || world.outcome().is_some()).await;
-            if !world.services.has_died() {
-                assert!(number >= 9, "five changes forward, four back");
-                break;
-            }
-            drop(scene);
-            world.services.live();
-            let _next = world.agent();
-            let outcome = world.until_ended().await;
-            assert!(matches!(outcome, Outcome::TurnedBack { .. }), "{death:?} {number}: {outcome:?}");
-            world.assert_as_before(&format!("{death:?} {number}"));
-        }
-    }
+    let sick = || {
+        let world = World::new();
+        world.services.sick_with(CgroupDriver::Systemd);
+        world
+    };
+    after_each_death(sick, FORWARD_AND_BACK, |world, outcome, about| {
+        assert!(matches!(outcome, Outcome::TurnedBack { .. }), "{about}: {outcome:?}");
+        world.assert_as_before(about);
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,19 @@ use super::*;
 /// Breaks something of a node.
 type Break = fn(&mut World);
 
+/// The agent says this of the node, and touches nothing for an hour.
+pub(super) async fn refused(world: &World, name: &str, why: &str) -> Scene {
+    let files = world.services.host.snapshot();
+    let scene = world.agent();
+    world.until(name, |_| scene.engine.progress.borrow().phase == Phase::Refused).await;
+    let message = scene.engine.progress.borrow().message.clone();
+    assert!(message.contains(why), "{name}: {message}");
+    pass(Duration::from_secs(3600)).await;
+    assert_eq!(world.services.log(), Vec::<String>::new(), "{name}");
+    assert_eq!(world.services.host.snapshot(), files, "{name}");
+    scene
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_missing_is_said_before_anything_is_touched() {
     let cases: [(&str, &str, Break); 9] = [
@@ -38,14 +51,7 @@ async fn what_is_missing_is_said_before_anything_is_touched() {
     for (name, why, broken) in cases {
         let mut world = World::new();
         broken(&mut world);
-        let files = world.services.host.snapshot();
-        let scene = world.agent();
-        world.until(name, |_| scene.engine.progress.borrow().phase == Phase::Refused).await;
-        let message = scene.engine.progress.borrow().message.clone();
-        assert!(message.contains(why), "{name}: {message}");
-        pass(Duration::from_secs(3600)).await;
-        assert_eq!(world.services.log(), Vec::<String>::new(), "{name}");
-        assert_eq!(world.services.host.snapshot(), files, "{name}");
+        let _agent = refused(&world, name, why).await;
         assert_eq!(world.journal().read().unwrap(), None, "{name}");
         world.assert_open(name);
         let node = world.node();
