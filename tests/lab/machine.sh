@@ -98,7 +98,7 @@ mkfifo "$work/out"
 boot() {
   : >"$work/console"
   # What the machine prints goes through a FIFO: QEMU would truncate a file, and stdin is not ours to give away.
-  tee "$work/printed" <"$work/out" | sed -u '/^lab: exit /d; s/\r$//' &
+  tee "$work/printed" <"$work/out" | sed -u '/lab: exit /d; s/\r$//' &
   local printer=$!
   timeout -k 5 "$seconds" qemu-system-x86_64 -M q35 -nodefaults -no-user-config -no-reboot -display none -nic none \
     "${processor[@]}" -smp "$processors" -m "${total}M" "${hardware[@]}" "${distances[@]}" \
@@ -128,7 +128,7 @@ boot() {
 # A machine that never came up, or whose kernel died, says nothing about what ran in it.
 for attempt in 1 2 3; do
   boot
-  if grep -aq 'Kernel panic' "$work/console" && ! grep -q '^lab: exit ' "$work/printed"; then
+  if grep -aq 'Kernel panic' "$work/console" && ! grep -q 'lab: exit ' "$work/printed"; then
     echo "machine.sh: the machine's kernel panicked in attempt $attempt" >&2
     grep -aE 'Oops|BUG:|RIP:|Kernel panic' "$work/console" | head -n 5 >&2
   elif ! grep -aq 'lab: the machine is up' "$work/console"; then
@@ -138,7 +138,8 @@ for attempt in 1 2 3; do
     break
   fi
 done
-result=$(sed -n 's/^lab: exit \([0-9]*\).*/\1/p' "$work/printed" | tail -n 1)
+# What systemd asks the terminal may stand before it on the line.
+result=$(sed -n 's/.*lab: exit \([0-9]*\).*/\1/p' "$work/printed" | tail -n 1)
 [ -z "$result" ] || exit "$result"
 tail -n 25 "$work/console" "$work/errors" >&2
 [ "$code" != 124 ] || exit 124
