@@ -15,6 +15,7 @@ mod placement_record;
 mod planning;
 mod preflight;
 mod readback;
+mod sandboxes;
 mod step;
 mod survey;
 mod transition;
@@ -125,6 +126,7 @@ impl Pinning {
         loop {
             observed.desk = self.desk.view();
             observed.names = facts::names_with(names.clone(), &observed.desk.roster);
+            sandboxes::set_apart(observed);
             observed.joined = join(&Sources {
                 roster: &observed.desk.roster,
                 tree: observed.tree.as_ref(),
@@ -212,6 +214,7 @@ impl Subsystem for Pinning {
         let writers = if wanted { self.find_writers(listing.as_ref()).await } else { Writers::default() };
         let newcomers = self.find_newcomers(tree.as_ref(), listing.as_ref(), !records.is_empty());
         self.desk.follow_settings(desired.as_ref());
+        let listed = listing.is_some();
         self.tell_desk(listing, tree.as_ref());
         let mut observed = Observed {
             tree,
@@ -221,6 +224,7 @@ impl Subsystem for Pinning {
             kubelet_cpus: self.preflight.kubelet_cpus(desired.as_ref()).await,
             names: Names::default(),
             desk: DeskView::default(),
+            listed,
             joined: Joined::default(),
             records,
             strays,

@@ -147,6 +147,8 @@ pub enum LeafKind {
     Container,
     /// The monitor process of CRI-O, outside every container.
     Monitor,
+    /// A sandbox in the making: no name tells, but that a runtime has told of everything else.
+    Sandbox,
 }
 
 /// A directory inside that of a pod.

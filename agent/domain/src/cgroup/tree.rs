@@ -68,7 +68,7 @@ pub struct ContainerCgroup {
     pub inner: Vec<Cpuset>,
     /// Its id.
     pub id: ContainerId,
-    /// What the name says it is.
+    /// What it is, as far as its name tells.
     pub kind: LeafKind,
     /// Inode number of the directory: kernfs numbers rise, so the order of the numbers is the order of creation. Absent
     /// where the host cannot tell.

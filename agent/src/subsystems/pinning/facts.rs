@@ -40,6 +40,8 @@ pub struct Observed {
     pub names: Names,
     /// Who lives and who has what, as the desk has it.
     pub desk: DeskView,
+    /// A runtime has listed everything that it runs since the tree was read.
+    pub listed: bool,
     /// The pods, as all of these know them together.
     pub joined: Joined,
     /// The ledger.

@@ -192,12 +192,16 @@ impl Planner<'_> {
     }
 
     /// True if the runtime, which has asked about this container, has made its cgroup and not filled it yet. Version 1 lets
-    /// no process into an empty one (cgroup-v1/cpusets.rst), so there is nothing to pin; that it starts is told.
+    /// no process into an empty one (cgroup-v1/cpusets.rst), so there is nothing to pin; on version 2 only the runtime's own
+    /// process is in it, which sets what it was told before the container's begins. Whoever writes now waits until the
+    /// runtime has started the container, or has systemd put its own device filter anew just when runc replaces it, and
+    /// then the start fails. That it starts is told.
     fn is_being_made(&self, container: &ContainerCgroup) -> bool {
         let is_empty = facts::configured(&container.cpuset, CPUS) == Some("");
         let desk = &self.observed.desk;
         let known = desk.roster.container(&container.id).filter(|_| desk.connected);
-        !self.inherits && is_empty && known.is_some_and(|known| known.state == ContainerState::Created)
+        let awaited = !self.inherits || desk.born_pinned.contains(&container.id);
+        awaited && is_empty && known.is_some_and(|known| known.state == ContainerState::Created)
     }
 
     /// True if version 2 would move pages of processes that run (cgroup-v2.rst, "cpuset.mems"), and nobody asked for
