@@ -47,6 +47,15 @@ pub trait Subsystem: Send + Sync + 'static {
     /// [`Error`] when nothing useful could be read; an absent object is a value, not an error.
     fn observe(&self, desired: &Self::Desired) -> impl Future<Output = Result<Self::Observed, Error>> + Send;
 
+    /// The same for a pass that only reports, because a person has paused the subsystem: who answers others between passes
+    /// goes on answering as before.
+    ///
+    /// # Errors
+    /// As of [`Subsystem::observe`].
+    fn look(&self, desired: &Self::Desired) -> impl Future<Output = Result<Self::Observed, Error>> + Send {
+        self.observe(desired)
+    }
+
     /// Decides; reads nothing, changes nothing, cannot fail.
     fn plan(desired: &Self::Desired, observed: &Self::Observed) -> Plan<Self::Step>;
 
@@ -121,6 +130,10 @@ pub trait Step: fmt::Display + Clone + Send + Sync + 'static {
     fn is_repair(&self) -> bool {
         true
     }
+
+    /// Called on steps without an object while objects are `held` because of a fight: what the step wants of those is left
+    /// out. A step that wants nothing of objects does nothing.
+    fn leave_out(&mut self, _held: &dyn Fn(&str) -> bool) {}
 }
 
 /// A failure of a subsystem, with the class that tells the engine what to do.

@@ -117,7 +117,7 @@ pub struct Preview {
 /// # Errors
 /// The subsystem's own, when the node could not be read.
 pub async fn preview<S: Subsystem>(subsystem: &S, desired: &S::Desired) -> Result<Preview, Error> {
-    let observed = subsystem.observe(desired).await?;
+    let observed = subsystem.look(desired).await?;
     let plan = S::plan(desired, &observed);
     let steps = plan.steps().map(ToString::to_string).collect();
     Ok(Preview { steps, refusals: plan.refusals, findings: plan.findings })
@@ -126,7 +126,7 @@ pub async fn preview<S: Subsystem>(subsystem: &S, desired: &S::Desired) -> Resul
 /// Observes and plans for a report; changes nothing, and tells what it would change.
 pub async fn look<S: Subsystem>(subsystem: &S, desired: &S::Desired) -> Outcome {
     let mut outcome = Outcome::default();
-    match subsystem.observe(desired).await {
+    match subsystem.look(desired).await {
         Ok(observed) => {
             let plan = S::plan(desired, &observed);
             outcome.withheld = plan.steps().map(MadeStep::of).collect();
@@ -259,6 +259,7 @@ async fn apply<S: Subsystem>(subsystem: &S, plan: &Plan<S::Step>, cancel: &Cance
 fn without_held<T: Step>(mut plan: Plan<T>, holds: &impl Fn(&str) -> bool, held: &mut Vec<String>) -> Plan<T> {
     for stage in &mut plan.stages {
         for chain in &mut stage.chains {
+            chain.iter_mut().filter(|step| step.object().is_none()).for_each(|step| step.leave_out(holds));
             if let Some(at) = chain.iter().position(|step| step.object().is_some_and(holds)) {
                 held.extend(chain.iter().skip(at).filter_map(|step| step.object().map(str::to_owned)));
                 chain.truncate(at);

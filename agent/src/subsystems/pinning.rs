@@ -118,8 +118,15 @@ impl Pinning {
         Arc::clone(&self.desk)
     }
 
-    /// Decides together with the desk: if somebody comes or goes meanwhile, the decision is made again.
-    fn settle(&self, desired: Option<&ResourceManagersSpec>, observed: &mut Observed, names: &Names) -> Decision {
+    /// Decides together with the desk: if somebody comes or goes meanwhile, the decision is made again. The desk answers by
+    /// it from then on, if it `is_told`.
+    fn settle(
+        &self,
+        desired: Option<&ResourceManagersSpec>,
+        observed: &mut Observed,
+        names: &Names,
+        is_told: bool,
+    ) -> Decision {
         /// More than one change is rare, as a decision takes milliseconds.
         const TRIES: u32 = 5;
         let mut tries = 0;
@@ -138,10 +145,75 @@ impl Pinning {
             tries += 1;
             // What is not taken is decided again by the next pass, which the change has woken; steps that must not be
             // made on an old decision are refused by the version that they bear.
-            if self.desk.publish(observed.desk.version, decision.for_desk(desired, observed)) || tries == TRIES {
+            if !is_told
+                || self.desk.publish(observed.desk.version, decision.for_desk(desired, observed))
+                || tries == TRIES
+            {
                 return decision;
             }
         }
+    }
+
+    /// Reads the node, and decides; the desk answers by that if it `is_told`.
+    async fn read(&self, desired: Option<&ResourceManagersSpec>, is_told: bool) -> Result<Observed, Error> {
+        let ports = &self.ports;
+        let mut tree = match ports.tree.pods() {
+            Ok(tree) => tree,
+            // Without the controller there is nothing to pin; that matters only if somebody wants it.
+            Err(CgroupError::NoCpuset) if desired.is_none() => None,
+            Err(error) => return Err(Error::transient("cannot read the cgroups of pods", error)),
+        };
+        let hardware = ports.machine.read().map_err(|error| Error::transient("cannot read the topology", error))?;
+        let names = ports.names.read().map_err(|error| Error::transient("cannot read the names of pods", error))?;
+        let records = self.records();
+        let strays = match &tree {
+            None if records.is_empty() => BTreeMap::new(),
+            _ => self
+                .read_strays(tree.as_ref(), &records)
+                .map_err(|error| Error::transient("cannot look after recorded cgroups", error))?,
+        };
+        let lifted = tree.as_mut().map(|tree| survey::remember_bounds(tree, &records)).unwrap_or_default();
+        let wanted = tree.is_some() && (desired.is_some() || !records.is_empty());
+        let listing = if wanted { self.ask_runtime().await } else { None };
+        let writers = if wanted { self.find_writers(listing.as_ref()).await } else { Writers::default() };
+        let newcomers = self.find_newcomers(tree.as_ref(), listing.as_ref(), !records.is_empty());
+        if is_told {
+            self.desk.follow_settings(desired);
+        }
+        let listed = listing.is_some();
+        self.tell_desk(listing, tree.as_ref());
+        let mut observed = Observed {
+            tree,
+            hardware,
+            kubelet: ports.kubelet.settings(),
+            kubelet_state: ports.kubelet.state(),
+            kubelet_cpus: self.preflight.kubelet_cpus(desired).await,
+            names: Names::default(),
+            desk: DeskView::default(),
+            listed,
+            joined: Joined::default(),
+            records,
+            strays,
+            writers,
+            lifted,
+            threads: BTreeMap::new(),
+            newcomers,
+            late: self.lookout.late(),
+        };
+        let mut decision = self.settle(desired, &mut observed, &names, is_told);
+        if self.ask_again(&observed).await {
+            decision = self.settle(desired, &mut observed, &names, is_told);
+        }
+        observed.threads = self.look_at_threads(&decision, &observed);
+        let view = view::view(&decision, &observed);
+        self.view.send_if_modified(|last| {
+            let changed = **last != view;
+            if changed {
+                *last = Arc::new(view);
+            }
+            changed
+        });
+        Ok(observed)
     }
 
     /// The ledger by object.
@@ -192,62 +264,12 @@ impl Subsystem for Pinning {
     }
 
     async fn observe(&self, desired: &Self::Desired) -> Result<Observed, Error> {
-        let ports = &self.ports;
-        let mut tree = match ports.tree.pods() {
-            Ok(tree) => tree,
-            // Without the controller there is nothing to pin; that matters only if somebody wants it.
-            Err(CgroupError::NoCpuset) if desired.is_none() => None,
-            Err(error) => return Err(Error::transient("cannot read the cgroups of pods", error)),
-        };
-        let hardware = ports.machine.read().map_err(|error| Error::transient("cannot read the topology", error))?;
-        let names = ports.names.read().map_err(|error| Error::transient("cannot read the names of pods", error))?;
-        let records = self.records();
-        let strays = match &tree {
-            None if records.is_empty() => BTreeMap::new(),
-            _ => self
-                .read_strays(tree.as_ref(), &records)
-                .map_err(|error| Error::transient("cannot look after recorded cgroups", error))?,
-        };
-        let lifted = tree.as_mut().map(|tree| survey::remember_bounds(tree, &records)).unwrap_or_default();
-        let wanted = tree.is_some() && (desired.is_some() || !records.is_empty());
-        let listing = if wanted { self.ask_runtime().await } else { None };
-        let writers = if wanted { self.find_writers(listing.as_ref()).await } else { Writers::default() };
-        let newcomers = self.find_newcomers(tree.as_ref(), listing.as_ref(), !records.is_empty());
-        self.desk.follow_settings(desired.as_ref());
-        let listed = listing.is_some();
-        self.tell_desk(listing, tree.as_ref());
-        let mut observed = Observed {
-            tree,
-            hardware,
-            kubelet: ports.kubelet.settings(),
-            kubelet_state: ports.kubelet.state(),
-            kubelet_cpus: self.preflight.kubelet_cpus(desired.as_ref()).await,
-            names: Names::default(),
-            desk: DeskView::default(),
-            listed,
-            joined: Joined::default(),
-            records,
-            strays,
-            writers,
-            lifted,
-            threads: BTreeMap::new(),
-            newcomers,
-            late: self.lookout.late(),
-        };
-        let mut decision = self.settle(desired.as_ref(), &mut observed, &names);
-        if self.ask_again(&observed).await {
-            decision = self.settle(desired.as_ref(), &mut observed, &names);
-        }
-        observed.threads = self.look_at_threads(&decision, &observed);
-        let view = view::view(&decision, &observed);
-        self.view.send_if_modified(|last| {
-            let changed = **last != view;
-            if changed {
-                *last = Arc::new(view);
-            }
-            changed
-        });
-        Ok(observed)
+        self.read(desired.as_ref(), true).await
+    }
+
+    /// A new profile that waits for the end of a pause is not answered by either.
+    async fn look(&self, desired: &Self::Desired) -> Result<Observed, Error> {
+        self.read(desired.as_ref(), self.desk.stands_by(desired.as_ref())).await
     }
 
     fn plan(desired: &Self::Desired, observed: &Observed) -> Plan<PinStep> {

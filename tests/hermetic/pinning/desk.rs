@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use trimtab::ports::admission::{Admission, RuntimePeer};
 use trimtab::ports::kubelet::KubeletAllocatable;
+use trimtab::reconcile::Subsystem;
 use trimtab::subsystems::pinning::Pinning;
 use trimtab_domain::cgroup::Version;
 use trimtab_domain::cpuset::CpuSet;
@@ -211,6 +213,67 @@ async fn one_hand_is_undone_and_a_second_container_tells_a_pinner() {
     assert_eq!(agent.desk().view().foreign.cpus, None);
     assert_eq!(runtime.change_cpus("b", "main", "5-6").unwrap(), set("5-6"), "a pinner is let be");
     assert!(agent.desk().view().foreign.cpus.unwrap().contains("the CPUs of 2 containers"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_now_and_then_is_no_pinner() {
+    let spec = static_cpus("0");
+    let (_, mut runtime, agent) = asked(&spec).await;
+    for uid in ["a", "b", "c"] {
+        runtime.run_pod(Guaranteed, uid, &[]);
+        runtime.create(uid, "main", Ask::cpus(1)).unwrap();
+    }
+    assert_eq!(runtime.change_cpus("a", "main", "5-6").unwrap(), set("1"));
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    assert_eq!(runtime.change_cpus("b", "main", "5-6").unwrap(), set("2"), "an hour later it is another hand");
+    runtime.exit("b", "main");
+    assert_eq!(runtime.change_cpus("c", "main", "5-6").unwrap(), set("3"), "who is over is no sign");
+    assert_eq!(agent.desk().view().foreign.cpus, None);
+}
+
+/// What the answer to a request takes from others is written by no pass, and comes back all the same.
+#[tokio::test]
+async fn what_an_answer_took_from_others_is_given_back() {
+    for off in [NodeSpec::default(), static_cpus("0")] {
+        let spec = static_cpus("0");
+        let (node, mut runtime, agent) = asked(&spec).await;
+        runtime.run_pod(Burstable, "b", &[]);
+        runtime.create("b", "main", LITTLE).unwrap();
+        converge(&agent, &spec).await;
+        runtime.run_pod(Guaranteed, "a", &[]);
+        runtime.create("a", "main", Ask::cpus(2)).unwrap();
+        assert_eq!(effective(&runtime, "b", "main"), set("0,3-7"));
+        converge(&agent, &spec).await;
+        if off.resource_managers.is_some() {
+            runtime.stop_pod("a");
+            converge(&agent, &off).await;
+            assert_eq!(effective(&runtime, "b", "main"), set("0-7"));
+        }
+        converge(&agent, &NodeSpec::default()).await;
+        assert_eq!(effective(&runtime, "b", "main"), set("0-7"));
+        assert!(node.ledger.snapshot().is_empty());
+    }
+}
+
+/// A person has paused pinning: creations are answered by the profile that is in force, not by one that waits.
+#[tokio::test]
+async fn a_look_at_another_profile_changes_no_answer() {
+    let spec = static_cpus("0");
+    let (_, mut runtime, agent) = asked(&spec).await;
+    runtime.run_pod(Guaranteed, "a", &[]);
+    runtime.create("a", "main", Ask::cpus(2)).unwrap();
+    converge(&agent, &spec).await;
+    assert_eq!(effective(&runtime, "a", "main"), set("1-2"));
+    let wider = static_cpus("0-2");
+    let seen = agent.look(&wider.resource_managers).await.unwrap();
+    let plan = Pinning::plan(&wider.resource_managers, &seen);
+    assert!(plan.findings.iter().any(|finding| finding.code == "pinning-move"), "it is told");
+    runtime.run_pod(Guaranteed, "b", &[]);
+    runtime.create("b", "main", Ask::cpus(1)).unwrap();
+    assert_eq!(effective(&runtime, "a", "main"), set("1-2"), "nobody moves");
+    assert_eq!(effective(&runtime, "b", "main"), set("3"));
+    converge(&agent, &wider).await;
+    assert!(effective(&runtime, "a", "main").is_disjoint(&set("0-2")), "now it is in force");
 }
 
 #[tokio::test]

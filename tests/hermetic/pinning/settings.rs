@@ -1,5 +1,6 @@
 //! Settings that change under running containers: who no longer fits moves, everybody else stays, nobody is restarted.
 
+use nix::errno::Errno;
 use trimtab::reconcile::Subsystem;
 use trimtab::subsystems::pinning::Pinning;
 use trimtab_domain::cgroup::Version;
@@ -58,6 +59,90 @@ async fn newly_reserved_cpus_move_only_their_owner() {
         assert!(node.effective(&shared).is_disjoint(&after.union(&before[1])));
         assert!(announced(&agent, &wider).await.is_empty(), "a move is made once");
     }
+}
+
+/// Carries a plan out step by step, and looks at the node after each; a step that fails ends it, as in a pass.
+async fn step_by_step(agent: &Pinning, spec: &NodeSpec, mut look: impl FnMut(&str)) {
+    let observed = agent.observe(&spec.resource_managers).await.unwrap();
+    let plan = Pinning::plan(&spec.resource_managers, &observed);
+    for step in plan.steps() {
+        let made = agent.apply(step).await;
+        look(&step.to_string());
+        if made.is_err() {
+            return;
+        }
+    }
+}
+
+/// A node on which four Guaranteed pods have their CPUs, and one pod shares; their paths in this order.
+async fn settled(cpus: [u64; 4], spec: &NodeSpec) -> (FakeCgroups, Pinning, Vec<String>) {
+    let node = node(Version::V2);
+    let pods = std::iter::zip(["a", "b", "c", "d"], cpus);
+    let mut paths: Vec<String> = pods.map(|(uid, cpus)| node.simple(Guaranteed, uid, Ask::cpus(cpus))).collect();
+    paths.push(node.simple(Burstable, "e", Ask { milli: 100, memory: None }));
+    let agent = agent(&node);
+    converge(&agent, spec).await;
+    (node, agent, paths)
+}
+
+/// Owners move among each other, and nobody comes to CPUs that another one has still to leave; on the way they may meet on
+/// those that all share.
+#[tokio::test]
+async fn no_step_of_a_move_puts_two_owners_on_one_cpu() {
+    let reserved = ["0", "0-2", "0,8-9", "0,3,11", "0,4", "0-1,8-9", "7,15", "0,10-12", "5-6"];
+    let mut steps = 0;
+    for (from, to) in reserved.iter().flat_map(|from| reserved.iter().map(move |to| (*from, *to))) {
+        for (whole, cpus) in [(false, [3, 3, 2, 1]), (true, [4, 2, 2, 2])] {
+            let (before, after) = (static_cpus(from), whole_cores(to, whole));
+            let (twin, agent, paths) = settled(cpus, &before).await;
+            converge(&agent, &after).await;
+            // Who finds no place under the new settings shares in the end.
+            let ends = paths.iter().zip(cpus).filter(|(path, cpus)| twin.effective(path).len() as u64 == *cpus);
+            let owners: Vec<&String> = ends.map(|(path, _)| path).collect();
+            let shared = twin.effective(&paths[4]);
+            let (node, agent, _) = settled(cpus, &before).await;
+            step_by_step(&agent, &after, |step| {
+                steps += usize::from(step.contains("cpuset.cpus"));
+                let now: Vec<CpuSet> = owners.iter().map(|path| node.effective(path)).collect();
+                for (index, one) in now.iter().enumerate() {
+                    let mut others = now.iter().skip(index + 1);
+                    let apart = others.all(|other| other.intersection(one).is_subset(&shared));
+                    assert!(apart, "{from} -> {to}, whole cores: {whole}: {now:?} after {step}; shared {shared}");
+                }
+            })
+            .await;
+        }
+    }
+    assert!(steps > 200, "{steps}");
+}
+
+fn whole_cores(reserved: &str, whole: bool) -> NodeSpec {
+    with(reserved, |managers| {
+        if whole {
+            managers.cpu_manager_policy_options.insert("full-pcpus-only".into(), "true".into());
+        }
+    })
+}
+
+#[tokio::test]
+async fn who_cannot_leave_keeps_others_from_coming() {
+    let node = node(Version::V2);
+    let agent = agent(&node);
+    let [first, second] = ["a", "b"].map(|uid| node.simple(Guaranteed, uid, Ask::cpus(3)));
+    converge(&agent, &static_cpus("0")).await;
+    let before = [node.effective(&first), node.effective(&second)];
+    assert_eq!(before, [set("1,8-9"), set("2-3,10")]);
+    let wider = static_cpus("0-2");
+    node.host.fail_writes(node.cpuset_file(&second, "cpuset.cpus"), Errno::EIO, 1);
+    step_by_step(&agent, &wider, |step| {
+        let now = [node.effective(&first), node.effective(&second)];
+        assert!(now[0].is_disjoint(&now[1]), "{now:?} after {step}");
+    })
+    .await;
+    assert_eq!(node.effective(&second), before[1], "it could not leave");
+    converge(&agent, &wider).await;
+    let after = [node.effective(&first), node.effective(&second)];
+    assert!(after.iter().all(|cpus| cpus.len() == 3 && cpus.is_disjoint(&set("0-2"))), "{after:?}");
 }
 
 #[tokio::test]

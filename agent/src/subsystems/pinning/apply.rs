@@ -52,14 +52,16 @@ impl Pinning {
                 error,
             )
         };
-        if write.grows_at.is_some_and(|version| version != self.desk.version()) {
-            // No failure: the next plan knows better.
-            return Err(Error::refused(format!("not done: {}", write.object), Withheld::Outdated));
-        }
+        self.is_in_time(write)?;
         match &write.via {
             Via::File => self.write_file(write).map_err(|error| failed(error.into()))?,
             Via::Runtime(id) => match self.tell_runtime(id, write).await {
-                Ok(()) => self.write_before_start(id, write).map_err(|error| failed(error.into()))?,
+                Ok(()) if self.is_starting(id, write).map_err(|error| failed(error.into()))? => {
+                    // Who was created while the runtime was busy may have got what this one grows onto.
+                    self.is_in_time(write)?;
+                    self.write_file(write).map_err(|error| failed(error.into()))?;
+                }
+                Ok(()) => {}
                 Err(error) => {
                     if matches!(error, RuntimeError::Refused { .. }) {
                         self.lookout.runtime_refused(id);
@@ -72,6 +74,7 @@ impl Pinning {
                     self.lookout.units_refused();
                     return Err(failed(error.into()));
                 }
+                self.is_in_time(write)?;
                 self.write_file(write).map_err(|error| failed(error.into()))?;
             }
         }
@@ -79,9 +82,18 @@ impl Pinning {
         Ok(())
     }
 
+    /// No failure: the next plan knows better.
+    fn is_in_time(&self, write: &FileWrite) -> Result<(), Error> {
+        if write.grows_at.is_some_and(|version| version != self.desk.version()) {
+            return Err(Error::refused(format!("not done: {}", write.object), Withheld::Outdated));
+        }
+        Ok(())
+    }
+
     fn write_file(&self, write: &FileWrite) -> Result<(), CgroupError> {
         let tree = &self.ports.tree;
-        let mut written = tree.write(&write.path, write.file, &write.new);
+        let new = if write.narrows { self.narrowed(write)? } else { write.new.clone() };
+        let mut written = tree.write(&write.path, write.file, &new);
         if let (Err(error), Some(instead)) = (&written, &write.when_populated)
             && is_refused_as_populated(error)
         {
@@ -90,15 +102,27 @@ impl Pinning {
         written.map(drop)
     }
 
+    /// What is left of a set now: an answer to the runtime may have taken more of it since this was planned. One that has
+    /// been moved away keeps its place, which the next pass judges.
+    fn narrowed(&self, write: &FileWrite) -> Result<String, CgroupError> {
+        let text = self.ports.tree.read(&write.path, write.file)?.unwrap_or_default();
+        let (Ok(now), Ok(new)) = (CpuSet::parse(&text), CpuSet::parse(&write.new)) else {
+            return Ok(write.new.clone());
+        };
+        let left = now.intersection(&new);
+        Ok(match (now.is_empty(), left.is_empty()) {
+            (true, _) => write.new.clone(),
+            (false, true) => text,
+            (false, false) => left.to_string(),
+        })
+    }
+
     /// A runtime that is just starting a container keeps the change for later and starts it as it was told before
     /// (containerd, of a container that is created and not yet running). So it takes effect at once, instead of with some
     /// later try: until then the pass would stop here, and nobody would get what this one is to leave.
-    fn write_before_start(&self, id: &ContainerId, write: &FileWrite) -> Result<(), CgroupError> {
+    fn is_starting(&self, id: &ContainerId, write: &FileWrite) -> Result<bool, CgroupError> {
         let starting = write.first_pin.is_some() || self.desk.is_starting(id);
-        if !starting || self.ports.tree.read(&write.path, write.file)?.is_none_or(|now| now == write.new) {
-            return Ok(());
-        }
-        self.write_file(write)
+        Ok(starting && self.ports.tree.read(&write.path, write.file)?.is_some_and(|now| now != write.new))
     }
 
     /// A container that is gone needs no change.
@@ -135,7 +159,7 @@ impl Pinning {
 
     /// Reads back that nobody has more than expected; a cgroup that is gone has nothing.
     pub(super) fn verify(&self, expected: &[Expected]) -> Result<(), Error> {
-        for Expected { path, file, within } in expected {
+        for Expected { path, file, within, .. } in expected {
             let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
                 Error::transient(format!("cannot go on after a change of {path}"), error)
             };

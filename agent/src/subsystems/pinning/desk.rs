@@ -61,6 +61,8 @@ pub struct DeskView {
     pub places: Vec<Place>,
     /// Containers that were created with sets of ours and never had any others.
     pub born_pinned: BTreeSet<ContainerId>,
+    /// CPUs that the runtime was last told of a container in an answer, and that no pass has written.
+    pub answered: BTreeMap<ContainerId, CpuSet>,
     /// Signs of somebody else who pins.
     pub foreign: ForeignPinner,
     /// Who is refused at the moment.
@@ -122,6 +124,9 @@ impl Desk {
         /// Requests to one container that may be under way at once.
         const UNDER_WAY: usize = 8;
         let mut state = self.lock();
+        if !state.living.0.contains_key(id) {
+            return;
+        }
         let sets = state.announced.entry(id.clone()).or_default();
         sets.retain(|set| set != cpus);
         sets.push(cpus.clone());
@@ -204,6 +209,7 @@ impl Desk {
             Standing::Unknown | Standing::Silent => Vec::new(),
         };
         let born_pinned = state.living.0.iter().filter(|(_, live)| live.born_pinned).map(|(id, _)| id.clone());
+        let answered = state.living.0.iter().filter_map(|(id, live)| Some((id.clone(), live.answered.clone()?)));
         DeskView {
             version: state.version,
             connected: state.peer.is_some(),
@@ -211,6 +217,7 @@ impl Desk {
             handlers: state.handlers.clone(),
             places,
             born_pinned: born_pinned.collect(),
+            answered: answered.collect(),
             foreign: state.foreign.clone(),
             held: state.held.list(),
         }
@@ -247,6 +254,11 @@ impl Desk {
             state.look_at_pods("");
         }
         state.settings = Some(spec.cloned());
+    }
+
+    /// True if these are the settings in force, or none have been yet.
+    pub(super) fn stands_by(&self, spec: Option<&ResourceManagersSpec>) -> bool {
+        self.lock().settings.as_ref().is_none_or(|known| known.as_ref() == spec)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,11 +1,12 @@
 //! From the decision to the writes: what is ordered, what is given back, in which order.
 //!
-//! Stages: remember; widen the directories of pods; shrink the shared containers; move those that share nothing with
-//! their new set; read back; pin; read back; grow and give back; narrow the directories again; lift and give back the
-//! bounds of CPU time; forget.
+//! Stages: remember; widen the directories of pods; shrink the shared containers, and those with CPUs of their own that
+//! lose some; move those that share nothing with their new set; read back; pin; read back; grow and give back; narrow the
+//! directories again; lift and give back the bounds of CPU time; forget.
 
 mod containers;
 mod directories;
+mod owners;
 mod quota;
 mod restore;
 
@@ -18,6 +19,7 @@ use trimtab_domain::plan::{Cause, Finding, Plan, Refusal, Severity, Stage};
 use trimtab_domain::record::{LedgerChange, Original, Record};
 use trimtab_domain::spec::ResourceManagersSpec;
 
+use self::owners::Owners;
 use super::decide::{Decision, Rule, settings};
 use super::facts::{self, CPUS, MEMS, Observed, file_object};
 use super::lateness;
@@ -91,6 +93,8 @@ struct Planner<'a> {
     /// True if an empty text means "as the cgroup above" (version 2); on version 1 it means "nothing".
     inherits: bool,
     usable: [(&'static str, CpuSet); 2],
+    /// Who has CPUs of its own, and where it is.
+    owners: Owners,
     /// Texts as they are after the writes planned so far.
     texts: BTreeMap<String, String>,
     before: Vec<LedgerChange>,
@@ -109,6 +113,7 @@ impl<'a> Planner<'a> {
             limits,
             inherits: observed.tree.as_ref().is_none_or(|tree| tree.version == Version::V2),
             usable: [(CPUS, observed.usable_cpus()), (MEMS, observed.usable_mems())],
+            owners: Owners::new(decision, observed),
             texts: BTreeMap::new(),
             before: Vec::new(),
             after: Vec::new(),
@@ -210,6 +215,7 @@ impl<'a> Planner<'a> {
             when_populated: None,
             via: Via::File,
             grows_at: None,
+            narrows: false,
             first_pin: None,
         })
     }

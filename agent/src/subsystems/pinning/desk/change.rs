@@ -27,7 +27,8 @@ impl State {
         let before = self.roster.container(&container.id).unwrap_or(container).clone();
         let asked_cpus = CpuSet::parse(&asked.cpus).unwrap_or_default();
         let ours = asked.cpus.is_empty() || self.is_ours(&sandbox, &before, &asked_cpus);
-        if !ours {
+        // A request of ours may arrive when its container has just ended, and what was announced is forgotten then.
+        if !ours && self.living.0.contains_key(&container.id) {
             let who = self.display_name(&sandbox.id, &before);
             self.foreign.note_change(&container.id, &who, &asked.cpus);
             if self.foreign.cpus.is_some() {

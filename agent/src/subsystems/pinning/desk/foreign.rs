@@ -1,7 +1,9 @@
 //! Signs of somebody else who pins, as they show in what the runtime is asked to do.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use trimtab_domain::roster::{Sandbox, SandboxContainer};
 use trimtab_domain::workload::ContainerId;
 
@@ -11,6 +13,8 @@ const CRIO_ANNOTATIONS: [&str; 4] =
     ["cpu-load-balancing.crio.io", "cpu-quota.crio.io", "irq-load-balancing.crio.io", "cpu-shared.crio.io"];
 /// So many containers whose sets somebody else changes are no slip of a hand.
 const CONTAINERS_OF_A_PINNER: usize = 2;
+/// Within this time: a program does it again and again, a hand once in a while.
+const WINDOW: Duration = Duration::from_secs(600);
 
 /// The evidence so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,8 +23,8 @@ pub struct ForeignPinner {
     pub cpus: Option<String>,
     /// The same for memory.
     pub mems: Option<String>,
-    /// Containers whose sets were changed by a request that was not ours.
-    changed: BTreeSet<ContainerId>,
+    /// Containers whose sets were changed by a request that was not ours, and when that was last.
+    changed: BTreeMap<ContainerId, Instant>,
 }
 
 impl ForeignPinner {
@@ -68,15 +72,23 @@ impl ForeignPinner {
     /// Notes a change of sets that nobody here has asked for. One alone may be a hand, and is undone; several are a
     /// program that would do it again and again.
     pub(super) fn note_change(&mut self, id: &ContainerId, who: &str, cpus: &str) {
-        self.changed.insert(id.clone());
-        if self.changed.len() >= CONTAINERS_OF_A_PINNER {
-            self.cpus.get_or_insert_with(|| {
-                format!(
-                    "somebody set the CPUs of {} containers, last of {who} to {cpus}: a static CPU manager or another NRI \
-                     plugin",
-                    self.changed.len()
-                )
-            });
+        if self.cpus.is_some() {
+            return;
         }
+        let now = Instant::now();
+        self.changed.retain(|_, last| now.duration_since(*last) < WINDOW);
+        self.changed.insert(id.clone(), now);
+        let count = self.changed.len();
+        if count >= CONTAINERS_OF_A_PINNER {
+            self.changed.clear();
+            self.cpus = Some(format!(
+                "somebody set the CPUs of {count} containers, last of {who} to {cpus}: a static CPU manager or another NRI plugin"
+            ));
+        }
+    }
+
+    /// A container is over: what was done to it is no sign any more.
+    pub(super) fn bury(&mut self, id: &ContainerId) {
+        self.changed.remove(id);
     }
 }

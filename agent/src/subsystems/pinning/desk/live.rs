@@ -23,6 +23,8 @@ pub(super) struct Live {
     pub(super) mems: Option<CpuSet>,
     /// True if it was created with sets of ours, so that it never had any others.
     pub(super) born_pinned: bool,
+    /// CPUs that the runtime was told of it in an answer to a request; no pass has written them.
+    pub(super) answered: Option<CpuSet>,
 }
 
 impl Live {
@@ -30,6 +32,7 @@ impl Live {
     pub(super) fn told(&mut self, cpus: Option<&CpuSet>, mems: Option<&CpuSet>) {
         if let Some(cpus) = cpus {
             self.cpus = Some(cpus.clone());
+            self.answered = Some(cpus.clone());
         }
         if let Some(mems) = mems {
             self.mems = Some(mems.clone());

@@ -93,6 +93,7 @@ impl State {
             cpus: seen.or_else(|| set(told.map(|told| &told.cpus))),
             mems: set(told.map(|told| &told.mems)),
             born_pinned: false,
+            answered: None,
         })
     }
 
@@ -206,5 +207,6 @@ impl State {
             self.version += 1;
         }
         self.announced.remove(id);
+        self.foreign.bury(id);
     }
 }

@@ -93,14 +93,16 @@ impl Planner<'_> {
         }
     }
 
-    /// True if the set of a container is the agent's own from the start: the runtime was told it when the container was
-    /// created, and no kubelet tells one that leaves pinning to us. Then there is no original but "as the pod".
+    /// True if the set of a container is the agent's own without a pass having written it: the runtime was told it when the
+    /// container was created, and no kubelet tells one that leaves pinning to us; or it was told since, in the answer to a
+    /// request for another one. Then there is no original but "as the pod".
     fn is_born_with(&self, container: &ContainerCgroup, file: &str, set: &CpuSet) -> bool {
         let desk = &self.observed.desk;
         let told = desk.roster.container(&container.id).and_then(|known| known.resources.as_ref());
         let told = told.map(|told| if file == CPUS { told.cpus.as_str() } else { told.mems.as_str() });
         let is_told = told.is_some_and(|told| CpuSet::parse(told).as_ref() == Ok(set));
-        !set.is_empty() && (is_told || file == CPUS && desk.born_pinned.contains(&container.id))
+        let is_answered = || desk.born_pinned.contains(&container.id) || desk.answered.get(&container.id) == Some(set);
+        !set.is_empty() && (is_told || file == CPUS && is_answered())
     }
 
     fn enforce(
@@ -132,13 +134,21 @@ impl Planner<'_> {
         }
         self.promise_back(&object, original, &ordered);
         let now = if inherits { effective } else { configured.unwrap_or_default() };
+        if exclusive && file == CPUS && self.record(cpuset, CPUS).is_some() && !now.is_empty() {
+            return self.replace(container, &now, set);
+        }
         if exclusive || now.is_empty() {
             self.change(container, file, (&now, set), When::Pin);
             return;
         }
         let kept = now.intersection(set);
         if kept.is_empty() {
-            self.change(container, file, (&now, set), When::Move);
+            let free = if file == CPUS { self.owners.without_theirs(&cpuset.path, set) } else { CpuSet::new() };
+            let way = if free.is_empty() { set } else { &free };
+            self.change(container, file, (&now, way), When::Move);
+            if way != set {
+                self.change(container, file, (way, set), When::Grow);
+            }
             return;
         }
         if kept != now {
@@ -146,6 +156,37 @@ impl Planner<'_> {
         }
         if kept != *set {
             self.change(container, file, (&kept, set), When::Grow);
+        }
+    }
+
+    /// Brings a container that has CPUs of its own to others. What it is to leave another one may be about to get, so it
+    /// leaves first and comes to its new CPUs when all have left.
+    fn replace(&mut self, container: &ContainerCgroup, now: &CpuSet, set: &CpuSet) {
+        let path = &container.cpuset.path;
+        let kept = now.intersection(set);
+        let mut here = now.clone();
+        if !kept.is_empty() {
+            if kept != here {
+                self.change(container, CPUS, (&here, &kept), When::Shrink);
+                here = kept;
+            }
+        } else if self.owners.is_awaited(path, now) {
+            // Nothing of its place remains, and somebody waits for it: on the way it runs where nobody owns anything.
+            let way = self.owners.without_theirs(path, &self.decision.shared);
+            if !way.is_empty() {
+                self.change(container, CPUS, (&here, &way), When::Move);
+                here = way;
+            }
+        }
+        // What it shares with others it comes to when those who owned it have left.
+        let shared = set.intersection(&self.decision.shared).difference(&here);
+        let pinned = set.difference(&shared);
+        if !pinned.is_empty() && pinned != here {
+            self.change(container, CPUS, (&here, &pinned), When::Pin);
+            here = pinned;
+        }
+        if here != *set {
+            self.change(container, CPUS, (&here, set), When::Grow);
         }
     }
 
@@ -173,7 +214,8 @@ impl Planner<'_> {
             return PinStep::Write(write);
         };
         write.via = self.observed.writers.for_container(tree, container);
-        if when != When::Shrink {
+        write.narrows = when == When::Shrink;
+        if !write.narrows {
             write.grows_at = Some(self.decision.version);
         }
         if when == When::Pin && write.file == CPUS && self.record(&container.cpuset, CPUS).is_none() {
@@ -186,7 +228,12 @@ impl Planner<'_> {
         };
         if let (Some(at), false, Ok(within)) = (read_back, write.via == Via::File, CpuSet::parse(&write.new)) {
             let file = effective_file(tree.version, write.file == CPUS);
-            self.expected.entry(at).or_default().push(Expected { path: write.path.clone(), file, within });
+            self.expected.entry(at).or_default().push(Expected {
+                object: write.object.clone(),
+                path: write.path.clone(),
+                file,
+                within,
+            });
         }
         PinStep::Write(write)
     }

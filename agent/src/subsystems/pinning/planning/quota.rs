@@ -93,6 +93,7 @@ impl Planner<'_> {
                 repair,
                 via: bound.via.clone(),
                 grows_at: None,
+                narrows: false,
                 first_pin: None,
             })
         };
