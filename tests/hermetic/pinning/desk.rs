@@ -255,6 +255,24 @@ async fn what_an_answer_took_from_others_is_given_back() {
     }
 }
 
+/// A container was created between the plan of a pass and its writes, and the answer has taken more from another one.
+#[tokio::test]
+async fn a_write_planned_before_an_answer_does_not_undo_it() {
+    let spec = static_cpus("0");
+    for (meanwhile, after) in [("0,5-7", "0,5-7"), ("0,2-4", "0,3-4"), ("1", "1")] {
+        let node = node();
+        let shared = node.simple(Burstable, "b", LITTLE);
+        node.simple(Guaranteed, "a", Ask::cpus(2));
+        let agent = agent(&node);
+        let observed = agent.observe(&spec.resource_managers).await.unwrap();
+        let plan = Pinning::plan(&spec.resource_managers, &observed);
+        let shrinks = plan.steps().find(|step| step.to_string() == format!("{shared}/cpuset.cpus: (empty) -> 0,3-7"));
+        node.drift(&shared, "cpuset.cpus", meanwhile);
+        agent.apply(shrinks.unwrap()).await.unwrap();
+        assert_eq!(node.effective(&shared), set(after), "{meanwhile}");
+    }
+}
+
 /// A person has paused pinning: creations are answered by the profile that is in force, not by one that waits.
 #[tokio::test]
 async fn a_look_at_another_profile_changes_no_answer() {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use trimtab::adapters::cri::{CriRuntime, Patience, SocketSearch};
 use trimtab::adapters::kubelet_config::KubeletFiles;
 use trimtab::adapters::process_table::ProcessTable;
 use trimtab::config::CriSocket;
 use trimtab::ports::HostFiles;
 use trimtab::reconcile::Subsystem;
+use trimtab::reconcile::pass::run;
 use trimtab::subsystems::pinning::{Pinning, PinningPorts};
 use trimtab_domain::cgroup::Version;
 use trimtab_domain::cpuset::CpuSet;
@@ -194,6 +196,26 @@ async fn cpus_of_what_runs_in_a_sandbox_that_is_not_ready_are_given_to_nobody() 
         converge(&agent, &spec()).await;
         assert_eq!(fixture.node.effective(&next).len(), 6, "{id}");
     }
+}
+
+/// Somebody writes one container's set again and again, and the agent has stopped to fight: the others get their CPUs.
+#[tokio::test]
+async fn a_fight_over_one_container_keeps_no_other_from_its_cpus() {
+    let fixture = Fixture::new();
+    let (next, _) = fixture.another("bbbb", 3);
+    let agent = fixture.agent();
+    converge(&agent, &spec()).await;
+    assert_eq!([&fixture.path, &next].map(|path| fixture.node.effective(path).to_string()), ["1-2", "3-5"]);
+    // Both have to leave something and to get something else.
+    let other = static_cpus("0-1,3");
+    let fought_over = format!("{}/cpuset.cpus", fixture.path);
+    let holds = |object: &str| object == fought_over;
+    let outcome = run(&agent, &other.resource_managers, holds, &CancellationToken::new()).await;
+    assert_eq!(outcome.error(), None);
+    assert_eq!(outcome.held, [fought_over.as_str(), fought_over.as_str()]);
+    assert_eq!(fixture.node.effective(&fixture.path).to_string(), "1-2", "it is left alone");
+    let theirs = fixture.node.effective(&next);
+    assert!(theirs.len() == 3 && theirs.is_disjoint(&CpuSet::parse("0-1,3").unwrap()), "{theirs}");
 }
 
 /// A runtime that was restarted under load may not find all of its containers again.

@@ -29,18 +29,21 @@ impl Placing<'_> {
         }
         for stuck in &plan.stuck {
             let Some(candidate) = pods.iter().find(|candidate| candidate.pod.uid == stuck.pod) else { continue };
-            let then = if stuck.recorded {
-                "it runs on where it is; start it again where it fits, or change the settings back"
-            } else {
-                // A part of its CPUs would be worse than the shared ones, and is what the next pass would not adopt.
+            if !stuck.recorded {
+                // Some of its CPUs may not be owned any more. A part of them would be worse than the shared ones; which of
+                // its containers fit all the same, and which do not, the admission that follows tells.
                 self.managers.remove(&stuck.pod);
-                "some of its CPUs may not be owned any more, so it runs on the shared ones until it fits"
-            };
+                continue;
+            }
             self.decision.refusals.push(Refusal {
                 object: candidate.known.display_name(),
                 wish: "a place under the new settings".into(),
                 cause: cause_of(&stuck.rejection),
-                detail: format!("{}: {}; {then}", stuck.rejection.reason(), stuck.rejection),
+                detail: format!(
+                    "{}: {}; it runs on where it is; start it again where it fits, or change the settings back",
+                    stuck.rejection.reason(),
+                    stuck.rejection
+                ),
             });
         }
     }

@@ -48,8 +48,8 @@ impl<'a> Placing<'a> {
             self.change_settings(&pods);
         } else {
             self.adopt(&pods);
-            self.admit(&pods);
         }
+        self.admit(&pods);
         self.finish(&pods)
     }
 
