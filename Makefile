@@ -48,6 +48,7 @@ doc: ## The documentation, private items included, builds without warnings
 deny: ## Licences, sources, bans
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny@0.20.2
 	$(CARGO) deny --locked check bans licenses sources
+	$(CARGO) deny --locked --manifest-path tests/fuzz/Cargo.toml check bans licenses sources
 
 manifests: tools ## Render the manifests and validate them against the Kubernetes schema
 	deploy/dev/validate-manifests.sh
