@@ -42,6 +42,17 @@ def pod(objects):
     return daemon_set["spec"]["template"]["spec"]
 
 
+# A second image is one that nobody has set: it is pulled from somewhere else, or never comes.
+for file in sorted(rendered.glob("*.yaml")):
+    for (kind, name), workload in documents(file.name).items():
+        if kind not in ("DaemonSet", "Job"):
+            continue
+        spec = workload["spec"]["template"]["spec"]
+        images = {each["image"] for each in spec["containers"] + spec.get("initContainers", [])}
+        assert len(images) == 1, f"{kind} {name} of {file.name} has several images: {images}"
+        if file.name.startswith("own-"):
+            assert images == {"registry.example/trimtab:own"}, f"{file.name} does not take the image that is set: {images}"
+
 base = documents("base.yaml")
 for ours in ("base.yaml", "objects.yaml", "migration.yaml", "migration-crio.yaml"):
     theirs = "chart.yaml" if ours == "base.yaml" else f"chart-{ours}"

@@ -4,7 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 chart=deploy/helm/trimtab
 rendered=$(mktemp -d)
-trap 'rm -rf "$rendered"' EXIT
+own=target/own-overlay # inside the repository: kustomize reads no absolute paths
+trap 'rm -rf "$rendered" "$own"' EXIT
 
 # Schema checker and helm are Python packages, in a folder of their own below target/.
 venv=target/packages-venv
@@ -25,8 +26,22 @@ must_be_refused() {
   grep -q -- "$reason" "$rendered/log" || { cat "$rendered/log" >&2; exit 1; }
 }
 
-for overlay in deploy/overlays/* deploy/uninstall deploy/uninstall-objects deploy/uninstall-migration deploy/uninstall-migration-crio; do
-  kubectl kustomize "$overlay" >"$rendered/$(basename "$overlay").yaml"
+# An overlay of somebody's own over each, with an image of their own.
+mkdir -p "$own"
+for overlay in deploy/base deploy/overlays/* deploy/uninstall*; do
+  name=$(basename "$overlay")
+  kubectl kustomize "$overlay" >"$rendered/$name.yaml"
+  cat >"$own/kustomization.yaml" <<YAML
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources:
+  - ../../$overlay
+images:
+  - name: ghcr.io/trimtab/trimtab
+    newName: registry.example/trimtab
+    newTag: own
+YAML
+  kubectl kustomize "$own" >"$rendered/own-$name.yaml"
 done
 
 for definition in deploy/crd/node*.yaml; do
@@ -55,7 +70,6 @@ must_be_refused 'cuts off every pod' --namespace kube-system --set networkPolicy
 must_be_refused 'needs objects.enabled' --set migration.enabled=true
 must_be_refused 'apiVersion' --set profile.apiVersion=v1
 
-kubectl kustomize deploy/base >"$rendered/base.yaml"
 "$venv/bin/python" deploy/dev/compare-packages.py "$rendered"
 for file in "$rendered"/*.yaml; do
   for version in 1.34 1.36; do
