@@ -51,7 +51,7 @@ for file in sorted(rendered.glob("*.yaml")):
         images = {each["image"] for each in spec["containers"] + spec.get("initContainers", [])}
         assert len(images) == 1, f"{kind} {name} of {file.name} has several images: {images}"
         if file.name.startswith("own-"):
-            assert images == {"registry.example/trimtab:own"}, f"{file.name} does not take the image that is set: {images}"
+            assert images == {"registry.example/trimtab:0.1.0"}, f"{file.name} does not take the image that is set: {images}"
 
 base = documents("base.yaml")
 for ours in ("base.yaml", "objects.yaml", "migration.yaml", "migration-crio.yaml"):

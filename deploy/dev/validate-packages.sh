@@ -26,21 +26,15 @@ must_be_refused() {
   grep -q -- "$reason" "$rendered/log" || { cat "$rendered/log" >&2; exit 1; }
 }
 
-# An overlay of somebody's own over each, with an image of their own.
+# The overlay that docs/install.md shows, over each of ours, and in another namespace than ours.
 mkdir -p "$own"
+cp deploy/base/profile.yaml "$own"
+shown=$(sed -n '/^# mine\/kustomization.yaml/,/^```/{/^```/!p}' docs/install.md | sed 's#\.\./trimtab/#../../#')
+grep -q ' - \.\./\.\./deploy/base ' <<<"$shown" || { echo "docs/install.md shows no overlay over deploy/base" >&2; exit 1; }
 for overlay in deploy/base deploy/overlays/* deploy/uninstall*; do
   name=$(basename "$overlay")
   kubectl kustomize "$overlay" >"$rendered/$name.yaml"
-  cat >"$own/kustomization.yaml" <<YAML
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources:
-  - ../../$overlay
-images:
-  - name: ghcr.io/trimtab/trimtab
-    newName: registry.example/trimtab
-    newTag: own
-YAML
+  { sed "s#deploy/base #$overlay #" <<<"$shown"; echo 'namespace: node-agents'; } >"$own/kustomization.yaml"
   kubectl kustomize "$own" >"$rendered/own-$name.yaml"
 done
 
