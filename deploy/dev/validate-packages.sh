@@ -38,6 +38,14 @@ for overlay in deploy/base deploy/overlays/* deploy/uninstall*; do
   kubectl kustomize "$own" >"$rendered/own-$name.yaml"
 done
 
+# The image that the page has people build is the one that the pods ask for.
+image=$(sed -n 's/^ *image: //p' "$rendered/base.yaml")
+for words in "docker build -f deploy/Dockerfile -t $image ." "kind load docker-image $image"; do
+  for page in docs/install.md deploy/overlays/kind/kustomization.yaml; do
+    grep -qF "$words" "$page" || { echo "$page does not say: $words" >&2; exit 1; }
+  done
+done
+
 for definition in deploy/crd/node*.yaml; do
   cmp "$definition" "$chart/files/crd/$(basename "$definition")" ||
     { echo "copy $definition into $chart/files/crd" >&2; exit 1; }
