@@ -5,6 +5,7 @@ kinds, which are judged by tests/hermetic/cluster/crd.rs, and what is not Kubern
 """
 
 import pathlib
+import re
 import sys
 
 import yaml
@@ -53,6 +54,41 @@ for file in sorted(rendered.glob("*.yaml")):
         if file.name.startswith("own-"):
             assert images == {"registry.example/trimtab:0.1.0"}, f"{file.name} does not take the image that is set: {images}"
 
+
+
+def is_agent(expression, user):
+    """Whether the condition of the policy holds for that user; it is one of the two that we write."""
+    if exact := re.fullmatch(r"request\.userInfo\.username == '([^']*)'", expression):
+        return user == exact[1]
+    begins, ends = re.fullmatch(r"\S+\.startsWith\('([^']*)'\) && \S+\.endsWith\('([^']*)'\)", expression).groups()
+    return user.startswith(begins) and user.endswith(ends)
+
+
+# What is said of the agents' account has to be said of the account that the pod has: else the rights are somebody else's, and the
+# policy of the own node holds nobody.
+for file in sorted(rendered.glob("*.yaml")):
+    objects = documents(file.name)
+    daemon_sets = [d for (kind, _), d in objects.items() if kind == "DaemonSet"]
+    if not daemon_sets:
+        continue
+    (daemon_set,) = daemon_sets
+    namespace, account = daemon_set["metadata"]["namespace"], daemon_set["spec"]["template"]["spec"]["serviceAccountName"]
+    if file.name.startswith("own-"):
+        assert namespace == "node-agents", file.name
+    for (kind, name), each in objects.items():
+        assert each["metadata"].get("namespace", namespace) == namespace, f"{kind} {name} of {file.name} is elsewhere"
+        if kind == "Namespace":
+            assert name == namespace, f"{file.name} makes the namespace {name}, and the agent is in {namespace}"
+        if kind.endswith("RoleBinding"):
+            subjects = [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
+            same(f"the agents' account and who has the rights of {kind} {name} in {file.name}", subjects, each["subjects"])
+        if kind == "ValidatingAdmissionPolicy":
+            (condition,) = each["spec"]["matchConditions"]
+            user = f"system:serviceaccount:{namespace}:{account}"
+            assert is_agent(condition["expression"], user), f"{name} of {file.name} does not hold {user}"
+            for other in ("system:node:n1", f"system:serviceaccount:{namespace}:{account}-2", "kubernetes-admin"):
+                assert not is_agent(condition["expression"], other), f"{name} of {file.name} holds {other}"
+
 base = documents("base.yaml")
 for ours in ("base.yaml", "objects.yaml", "migration.yaml", "migration-crio.yaml"):
     theirs = "chart.yaml" if ours == "base.yaml" else f"chart-{ours}"
@@ -70,6 +106,9 @@ for ours in ("base.yaml", "objects.yaml", "migration.yaml", "migration-crio.yaml
                 each["spec"]["template"]["metadata"].pop("annotations", None)
                 # Runtimes mount what is above first, in whatever order it is listed.
                 each["spec"]["template"]["spec"]["containers"][0]["volumeMounts"].sort(key=lambda mount: mount["mountPath"])
+            # The chart knows the namespace, the base does not; below both are held to the account that the agent has.
+            if key[0] == "ValidatingAdmissionPolicy":
+                each["spec"].pop("matchConditions")
         same(f"{key[0]} {key[1]} of {ours} and {theirs}", wanted, got)
 
 for name, holder in (

@@ -64,6 +64,8 @@ helm template trimtab "$chart" "${in_own_namespace[@]}" --set rollback=true --se
 helm template trimtab "$chart" "${in_own_namespace[@]}" --set 'rollbackNodes={node-1,node-2}' \
   -s templates/rollback-jobs.yaml >"$rendered/chart-jobs.yaml"
 helm template other "$chart" --namespace kube-system --values deploy/helm/everything.yaml >"$rendered/chart-everything.yaml"
+helm template agents "$chart" --namespace node-agents --set objects.enabled=true --set migration.enabled=true \
+  >"$rendered/chart-elsewhere.yaml"
 must_be_refused 'Additional property' --set reource.limits.memory=1Gi
 must_be_refused 'digest' --set image.digest=latest
 must_be_refused 'address' --set metrics.address=9808
