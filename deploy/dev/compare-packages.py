@@ -116,8 +116,19 @@ for name, holder in (
     ("chart-rollback.yaml", "base.yaml"),
     # What is on its way to another cgroup driver is brought back with the same rights and mounts.
     ("uninstall-migration.yaml", "migration.yaml"),
+    ("uninstall-migration-crio.yaml", "migration-crio.yaml"),
+    ("uninstall-objects.yaml", "objects.yaml"),
+    ("uninstall-ip-masq-agent.yaml", "ip-masq-agent.yaml"),
+    ("uninstall-ip-masq-agent.yaml", "ip-masq-agent-azure.yaml"),
+    ("own-uninstall-base.yaml", "own-base.yaml"),
+    ("own-uninstall-migration.yaml", "own-migration.yaml"),
     ("chart-rollback-migration.yaml", "chart-migration.yaml"),
 ):
+    # A DaemonSet of another name or namespace would be a second one, which the first keeps from the ledger.
+    place = [[d["metadata"] | {"labels": None} for (kind, _), d in documents(file).items() if kind == "DaemonSet"] for file in (holder, name)]
+    same(f"the DaemonSets of {holder} and {name}", *place)
+    # Agents that still run would take up another profile; the chart has the one of the release.
+    assert name.startswith("chart-") or "ConfigMap" not in {kind for kind, _ in documents(name)}, f"{name} changes the profile"
     holds, gives_back = pod(documents(holder)), pod(documents(name))
     same(f"token in {name}", holds["automountServiceAccountToken"], gives_back["automountServiceAccountToken"])
     (rollback,) = gives_back["initContainers"]

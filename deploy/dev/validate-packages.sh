@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 chart=deploy/helm/trimtab
 rendered=$(mktemp -d)
-own=target/own-overlay # inside the repository: kustomize reads no absolute paths
+own=target/own-overlays # inside the repository: kustomize reads no absolute paths
 trap 'rm -rf "$rendered" "$own"' EXIT
 
 # Schema checker and helm are Python packages, in a folder of their own below target/.
@@ -27,15 +27,21 @@ must_be_refused() {
 }
 
 # The overlay that docs/install.md shows, over each of ours, and in another namespace than ours.
-mkdir -p "$own"
-cp deploy/base/profile.yaml "$own"
-shown=$(sed -n '/^# mine\/kustomization.yaml/,/^```/{/^```/!p}' docs/install.md | sed 's#\.\./trimtab/#../../#')
-grep -q ' - \.\./\.\./deploy/base ' <<<"$shown" || { echo "docs/install.md shows no overlay over deploy/base" >&2; exit 1; }
-for overlay in deploy/base deploy/overlays/* deploy/uninstall*; do
+block() { sed -n "/^# $1\/kustomization.yaml/,/^\`\`\`/{/^\`\`\`/!p}" docs/install.md; }
+mkdir -p "$own/mine" "$own/mine-uninstall"
+cp deploy/base/profile.yaml "$own/mine"
+block mine-uninstall | sed 's#\.\./trimtab/#../../../#' >"$own/mine-uninstall/kustomization.yaml"
+shown=$(block mine | sed 's#\.\./trimtab/#../../../#')
+grep -q ' - \.\./\.\./\.\./deploy/base ' <<<"$shown" || { echo "docs/install.md shows no overlay over deploy/base" >&2; exit 1; }
+for overlay in deploy/base deploy/overlays/* deploy/ip-masq-agent* deploy/uninstall*; do
   name=$(basename "$overlay")
   kubectl kustomize "$overlay" >"$rendered/$name.yaml"
-  { sed "s#deploy/base #$overlay #" <<<"$shown"; echo 'namespace: node-agents'; } >"$own/kustomization.yaml"
-  kubectl kustomize "$own" >"$rendered/own-$name.yaml"
+  [[ $name != uninstall* ]] || continue
+  namespace=$(sed -n '/^kind: DaemonSet/,/^  namespace: /s/^  namespace: //p' "$rendered/$name.yaml")
+  { sed "s#deploy/base #$overlay #; s#namespace: trimtab-system#namespace: $namespace#" <<<"$shown"; echo 'namespace: node-agents'; } \
+    >"$own/mine/kustomization.yaml"
+  kubectl kustomize "$own/mine" >"$rendered/own-$name.yaml"
+  kubectl kustomize "$own/mine-uninstall" >"$rendered/own-uninstall-$name.yaml"
 done
 
 # The image that the page has people build is the one that the pods ask for.
