@@ -138,6 +138,12 @@ for name, holder in (
     assert rollback["args"] == ["rollback"], rollback
     assert rest["securityContext"]["capabilities"] == {"drop": ["ALL"]} and "volumeMounts" not in rest, rest
 
+# Both are scraped alike, so that one dashboard and one set of alerts fits both.
+ours, theirs = documents("own-base.yaml"), documents("chart-monitoring.yaml")
+for kind in ("PodMonitor", "PrometheusRule"):
+    same(f"the {kind} of deploy/monitoring and the chart", *(plain(d[(kind, "trimtab")]["spec"]) for d in (ours, theirs)))
+same("the ports of deploy/monitoring and the chart", *(pod(d)["containers"][0]["ports"] for d in (ours, theirs)))
+
 for job in documents("chart-jobs.yaml").values():
     spec = job["spec"]["template"]["spec"]
     assert spec["nodeName"] == job["metadata"]["annotations"]["trimtab.dev/node"], spec

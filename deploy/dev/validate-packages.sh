@@ -44,6 +44,12 @@ for overlay in deploy/base deploy/overlays/* deploy/ip-masq-agent* deploy/uninst
   kubectl kustomize "$own/mine-uninstall" >"$rendered/own-uninstall-$name.yaml"
 done
 
+# Without the values of the release an upgrade loses them.
+if grep -rnE 'upgrade.*set rollback=true' docs README.md deploy/helm | grep -v -- --reuse-values; then
+  echo "say --reuse-values" >&2
+  exit 1
+fi
+
 # The image that the page has people build is the one that the pods ask for.
 image=$(sed -n 's/^ *image: //p' "$rendered/base.yaml")
 for words in "docker build -f deploy/Dockerfile -t $image ." "kind load docker-image $image"; do
@@ -56,6 +62,7 @@ for definition in deploy/crd/node*.yaml; do
   cmp "$definition" "$chart/files/crd/$(basename "$definition")" ||
     { echo "copy $definition into $chart/files/crd" >&2; exit 1; }
 done
+cmp deploy/monitoring/alerts.yaml "$chart/files/alerts.yaml" || { echo "copy deploy/monitoring/alerts.yaml into $chart/files" >&2; exit 1; }
 helm lint --strict --quiet "$chart"
 in_own_namespace=(--namespace trimtab-system)
 helm template trimtab "$chart" "${in_own_namespace[@]}" >"$rendered/chart.yaml"
@@ -72,12 +79,15 @@ helm template trimtab "$chart" "${in_own_namespace[@]}" --set 'rollbackNodes={no
 helm template other "$chart" --namespace kube-system --values deploy/helm/everything.yaml >"$rendered/chart-everything.yaml"
 helm template agents "$chart" --namespace node-agents --set objects.enabled=true --set migration.enabled=true \
   >"$rendered/chart-elsewhere.yaml"
+helm template trimtab "$chart" "${in_own_namespace[@]}" --set 'metrics.address=[::]:9808' \
+  --set metrics.podMonitor.enabled=true --set metrics.prometheusRule.enabled=true >"$rendered/chart-monitoring.yaml"
 must_be_refused 'Additional property' --set reource.limits.memory=1Gi
 must_be_refused 'digest' --set image.digest=latest
 must_be_refused 'address' --set metrics.address=9808
 must_be_refused 'needs metrics.address' --set metrics.podMonitor.enabled=true
 must_be_refused 'cuts off every pod' --namespace kube-system --set networkPolicy=true
 must_be_refused 'needs objects.enabled' --set migration.enabled=true
+must_be_refused 'needs Kubernetes 1.30' --set objects.enabled=true --kube-version 1.29.15
 must_be_refused 'apiVersion' --set profile.apiVersion=v1
 
 "$venv/bin/python" deploy/dev/compare-packages.py "$rendered"
