@@ -138,6 +138,12 @@ for name, holder in (
     assert rollback["args"] == ["rollback"], rollback
     assert rest["securityContext"]["capabilities"] == {"drop": ["ALL"]} and "volumeMounts" not in rest, rest
 
+# What the patches of docs/install.md are there for.
+(daemon_set,) = [d for (kind, _), d in documents("own-base.yaml").items() if kind == "DaemonSet"]
+assert daemon_set["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == 1, daemon_set
+assert pod(documents("own-base.yaml"))["nodeSelector"] == {"kubernetes.io/os": "linux", "pool": "canary"}
+assert pod(documents("own-base.yaml"))["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}
+
 # Both are scraped alike, so that one dashboard and one set of alerts fits both.
 ours, theirs = documents("own-base.yaml"), documents("chart-monitoring.yaml")
 for kind in ("PodMonitor", "PrometheusRule"):

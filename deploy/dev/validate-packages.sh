@@ -32,6 +32,16 @@ mkdir -p "$own/mine" "$own/mine-uninstall"
 cp deploy/base/profile.yaml "$own/mine"
 block mine-uninstall | sed 's#\.\./trimtab/#../../../#' >"$own/mine-uninstall/kustomization.yaml"
 shown=$(block mine | sed 's#\.\./trimtab/#../../../#')
+# With every patch that the page shows.
+shown+=$(
+  "$venv/bin/python" - <<'PYTHON'
+import pathlib, re, yaml
+blocks = re.findall(r"^( *)```yaml\n(.*?)^\1```$", pathlib.Path("docs/install.md").read_text(), re.M | re.S)
+patches = [patch for _, block in blocks for patch in yaml.safe_load(block).get("patches", [])]
+assert patches, "docs/install.md shows no patches"
+print("\n" + yaml.safe_dump({"patches": patches}))
+PYTHON
+)
 grep -q ' - \.\./\.\./\.\./deploy/base ' <<<"$shown" || { echo "docs/install.md shows no overlay over deploy/base" >&2; exit 1; }
 for overlay in deploy/base deploy/overlays/* deploy/ip-masq-agent* deploy/uninstall*; do
   name=$(basename "$overlay")

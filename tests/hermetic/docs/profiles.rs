@@ -26,14 +26,15 @@ fn blocks(page: &str) -> impl Iterator<Item = &str> {
 
 /// A block as a whole profile; `None` for what is none and does not look like one.
 fn profile(block: &str) -> Option<String> {
-    let first = block.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
+    let first = block.lines().find(|line| !line.starts_with('#')).unwrap_or_default().trim_start();
     let indented = |by: usize| block.lines().map(|line| format!("{:by$}{line}\n", "")).collect::<String>();
     match first.split_once(':')?.0 {
         "apiVersion" if block.contains("kind: NodeProfile") => Some(block.to_owned()),
         "spec" => Some(format!("{HEAD}{block}")),
         "ipMasq" => Some(format!("{HEAD}spec:\n{}", indented(2))),
         "extensions" => Some(format!("{HEAD}spec:\n  ipMasq:\n{}", indented(4))),
-        "apiVersion" | "volumeMounts" => None,
+        // Kustomizations and parts of them, which `make manifests` renders; a part of a pod.
+        "apiVersion" | "patches" | "volumeMounts" => None,
         other => panic!("a block begins with {other}: say here what it is a part of\n{block}"),
     }
 }
