@@ -141,6 +141,8 @@ for name, holder in (
 # What the patches of docs/install.md are there for.
 (daemon_set,) = [d for (kind, _), d in documents("own-base.yaml").items() if kind == "DaemonSet"]
 assert daemon_set["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == 1, daemon_set
+(address,) = [e["value"] for e in pod(documents("own-base.yaml"))["containers"][0]["env"] if e["name"] == "TRIMTAB_HTTP"]
+assert address == "0.0.0.0:9808", address
 assert pod(documents("own-base.yaml"))["nodeSelector"] == {"kubernetes.io/os": "linux", "pool": "canary"}
 assert pod(documents("own-base.yaml"))["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}
 
