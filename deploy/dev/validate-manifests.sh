@@ -4,7 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 rendered=$(mktemp -d)
-trap 'rm -rf "$rendered"' EXIT
+overlay=target/monitoring-overlay # inside the repository: kustomize reads no absolute paths
+trap 'rm -rf "$rendered" "$overlay"' EXIT
 kubectl kustomize deploy/base >"$rendered/base.yaml"
 for kind in Namespace ServiceAccount ConfigMap DaemonSet; do
   grep -q "^kind: $kind\$" "$rendered/base.yaml" || { echo "the base lacks a $kind" >&2; exit 1; }
@@ -16,10 +17,22 @@ if ! "$venv/bin/kubernetes-validate" --version >/dev/null 2>&1; then
   python3 -m venv "$venv"
   "$venv/bin/pip" --quiet --disable-pip-version-check install 'kubernetes-validate==1.37.0'
 fi
-# The overlays for the Prometheus operator; what is the operator's own kind is judged by tests/hermetic/monitoring.rs.
-for overlay in monitoring:PodMonitor service-monitor:ServiceMonitor; do
-  kubectl kustomize "deploy/${overlay%%:*}" >"$rendered/overlay.yaml"
-  "$venv/bin/python" - "$rendered/overlay.yaml" "$rendered/base.yaml" "${overlay#*:}" <<'PYTHON'
+# The components for the Prometheus operator, over the base; what is the operator's own kind is judged by
+# tests/hermetic/monitoring.rs. By themselves they would deploy nothing that works, and are refused.
+mkdir -p "$overlay"
+for component in monitoring:PodMonitor service-monitor:ServiceMonitor; do
+  if kubectl kustomize "deploy/${component%%:*}" >/dev/null 2>&1; then
+    echo "deploy/${component%%:*} can be applied by itself" >&2
+    exit 1
+  fi
+  cat >"$overlay/kustomization.yaml" <<YAML
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [../../deploy/base]
+components: [../../deploy/${component%%:*}]
+YAML
+  kubectl kustomize "$overlay" >"$rendered/overlay.yaml"
+  "$venv/bin/python" - "$rendered/overlay.yaml" "$rendered/base.yaml" "${component#*:}" <<'PYTHON'
 import sys, yaml
 with open(sys.argv[1]) as rendered:
     documents = [document for document in yaml.safe_load_all(rendered)]

@@ -2,6 +2,7 @@
 
 mod api;
 mod ask;
+mod profiles;
 
 use clap::CommandFactory;
 use trimtab::cli::Cli;

@@ -116,6 +116,10 @@ imagePullSecrets:
 {{- with $values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
+{{- with $values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 # net.* sysctls and the NAT table are those of the network namespace that the agent lives in.
 hostNetwork: true
 hostIPC: {{ $values.hostIPC }}
