@@ -61,7 +61,7 @@ pub struct DeskView {
     pub places: Vec<Place>,
     /// Containers that were created with sets of ours and never had any others.
     pub born_pinned: BTreeSet<ContainerId>,
-    /// CPUs that the runtime was last told of a container in an answer, and that no pass has written.
+    /// CPUs that the runtime was last told of a container in the answer to a request.
     pub answered: BTreeMap<ContainerId, CpuSet>,
     /// Signs of somebody else who pins.
     pub foreign: ForeignPinner,

@@ -23,7 +23,7 @@ pub(super) struct Live {
     pub(super) mems: Option<CpuSet>,
     /// True if it was created with sets of ours, so that it never had any others.
     pub(super) born_pinned: bool,
-    /// CPUs that the runtime was told of it in an answer to a request; no pass has written them.
+    /// CPUs that the runtime was last told of it in the answer to a request.
     pub(super) answered: Option<CpuSet>,
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use trimtab_domain::cpuset::CpuSet;
 
 use crate::subsystems::pinning::decide::{Decision, Rule};
-use crate::subsystems::pinning::facts::{self, CPUS, Observed};
+use crate::subsystems::pinning::facts::{self, CPUS, Observed, file_object};
 
 /// Those that have been given CPUs and run, by path.
 #[derive(Debug, Default)]
@@ -14,6 +14,7 @@ pub(super) struct Owners(BTreeMap<String, Owner>);
 
 #[derive(Debug)]
 struct Owner {
+    /// Where it is; of one that has just come, and so may still be everywhere, its own CPUs.
     now: CpuSet,
     /// Its CPUs after this pass.
     own: CpuSet,
@@ -26,9 +27,11 @@ impl Owners {
         }
         let pods = observed.tree.iter().flat_map(|tree| &tree.pods);
         let owners = pods.flat_map(|pod| &pod.containers).filter_map(|container| {
-            let own = decision.holdings.get(&container.cpuset.path)?.cpus.clone()?;
-            let now = facts::effective(&container.cpuset, CPUS).unwrap_or_default();
-            Some((container.cpuset.path.clone(), Owner { now, own }))
+            let path = &container.cpuset.path;
+            let own = decision.holdings.get(path)?.cpus.clone()?;
+            let was_placed = observed.records.contains_key(&file_object(path, CPUS));
+            let now = if was_placed { facts::effective(&container.cpuset, CPUS)? } else { own.clone() };
+            Some((path.clone(), Owner { now, own }))
         });
         Self(owners.collect())
     }
