@@ -141,8 +141,14 @@ async fn a_change_spreads_as_its_steps_say_stops_when_nodes_get_unwell_and_goes_
     fleet.server.put(&profile("web"), spreading(4, STEPS));
     pass(Duration::from_secs(90)).await;
     assert_eq!(fleet.with(4), fleet.first(5), "another order, from its beginning");
-    pass(Duration::from_secs(360)).await;
-    assert_eq!(fleet.with(4).len(), NODES);
+    // The time stands still, answers of the server do not: on a busy machine the last nodes ask later.
+    for _ in 0..30 {
+        pass(Duration::from_secs(30)).await;
+        if fleet.with(4).len() == NODES {
+            return;
+        }
+    }
+    panic!("{} of {NODES} nodes have it", fleet.with(4).len());
 }
 
 /// A server with a profile, and a node that is not among the first of a hundred for its next change.
