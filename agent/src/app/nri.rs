@@ -46,6 +46,7 @@ impl NriThread {
         let terminations = Arc::new(Asked(runtime));
         let ports = NriPorts { admission: Arc::<Desk>::clone(&desk), terminations, stats };
         let nri = Nri::new(&socket, ports).context("cannot start the thread of the answers over NRI")?.with_book(book);
+        desk.change_by(Arc::new(nri.handle()));
         let built = Builder::new_current_thread().enable_all().build().context("cannot start the runtime of NRI")?;
         let (ending, ended) = mpsc::channel::<()>();
         let run = move || {

@@ -11,6 +11,8 @@ use trimtab_domain::cpuset::CpuSet;
 use trimtab_domain::roster::{Sandbox, SandboxContainer, ToldResources};
 use trimtab_domain::workload::ContainerId;
 
+use super::runtime::RuntimeError;
+
 /// Answers a runtime. Calls come one at a time and in order.
 pub trait Admission: Send + Sync + 'static {
     /// A session has begun: who is at the other end.
@@ -109,6 +111,17 @@ pub struct CpusetUpdate {
     pub mems: Option<CpuSet>,
     /// True: its CFS quota is lifted.
     pub lift_quota: bool,
+}
+
+/// Changes of containers that no request of the runtime brings, over the session in which it asks. Never made while it
+/// waits for an answer: it would wait for the answer, and the answer for it.
+pub trait UnsolicitedUpdates: Send + Sync + std::fmt::Debug + 'static {
+    /// Changes one container; what is `None` stays as it is. What was done has to be read back.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Away`]: nobody is connected, or there was no answer in time. [`RuntimeError::Refused`]: the runtime
+    /// could not, or may lock up on what it has not asked for.
+    fn update(&self, update: CpusetUpdate) -> Pin<Box<dyn Future<Output = Result<(), RuntimeError>> + Send + '_>>;
 }
 
 /// The runtime is answered with an error.

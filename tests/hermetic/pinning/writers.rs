@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use trimtab::ports::admission::Admission;
+use trimtab::ports::admission::{Admission, RuntimePeer};
 use trimtab::reconcile::{Class, Step, Subsystem};
 use trimtab::subsystems::pinning::{Pinning, PinningPorts, Via};
 use trimtab_domain::cgroup::Version;
@@ -16,6 +16,7 @@ use crate::laws::{dry_run, pass, texts};
 use crate::support::fake_cgroups::{Ask, FakeCgroups, Shape};
 use crate::support::fake_host::Change;
 use crate::support::fake_writers::{FakeRuntime, FakeSystemd, Mood};
+use crate::support::node_runtime::NodeRuntime;
 
 const SMALL: Shape = Shape { nodes: 1, cores_per_node: 4, threads: 1 };
 
@@ -126,6 +127,56 @@ async fn a_container_that_the_runtime_is_just_starting_is_pinned_at_once() {
         assert_eq!(node.effective(&late).to_string(), "2", "{version:?} {driver:?}");
         let told = runtime.take_calls();
         assert!(told.iter().any(|(id, change)| late.contains(&id.0) && change.cpus.is_some()), "{told:?}");
+    }
+}
+
+/// A pinned container of a runtime that asks over NRI, and that nobody reaches over CRI; and what it is told unasked.
+async fn without_cri(safe: bool) -> (FakeCgroups, Pinning, FakeRuntime, String) {
+    let node = FakeCgroups::new(Version::V2, Systemd, SMALL);
+    let unasked = FakeRuntime::new(&node);
+    let agent = Pinning::new(node.ports()).0;
+    agent.desk().change_by(Arc::new(unasked.clone()));
+    converge(&agent, &spec()).await;
+    let mut runtime = NodeRuntime::new(&node);
+    runtime.connect(agent.desk());
+    let (name, version, nri) = ("containerd".to_owned(), "2.4.0".to_owned(), Some((0, 12, 1)));
+    agent.desk().connected(&RuntimePeer { name, version, nri, safe_unsolicited_updates: safe });
+    runtime.run_pod(Guaranteed, "aaaa", &[]);
+    runtime.create("aaaa", "main", Ask::cpus(2)).unwrap();
+    let path = runtime.pods["aaaa"].containers["main"].path.clone();
+    unasked.knows(&path, 1);
+    converge(&agent, &spec()).await;
+    assert_eq!(node.effective(&path).to_string(), "1-2");
+    (node, agent, unasked, path)
+}
+
+#[tokio::test]
+async fn where_cri_is_away_a_runtime_that_survives_it_is_told_over_nri() {
+    for safe in [true, false] {
+        let (node, agent, unasked, path) = without_cri(safe).await;
+        node.drift(&path, "cpuset.cpus", "0-3");
+        let done = converge(&agent, &spec()).await;
+        assert_eq!(node.effective(&path).to_string(), "1-2");
+        let by_nri = done.plan.steps().filter(|step| matches!(via(step), Some(Via::Plugin(_)))).count();
+        assert_eq!((by_nri, unasked.take_calls().len()), if safe { (1, 1) } else { (0, 0) }, "safe: {safe}");
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_that_does_not_answer_over_nri_is_asked_once() {
+    for mood in [Mood::Away, Mood::Refusing] {
+        let (node, agent, unasked, path) = without_cri(true).await;
+        unasked.becomes(mood);
+        node.drift(&path, "cpuset.cpus", "0-3");
+        let done = pass(&agent, &spec()).await;
+        assert_eq!(done.failures.len(), 1, "{mood:?}: {:?}", done.failures);
+        converge(&agent, &spec()).await;
+        assert_eq!(node.effective(&path).to_string(), "1-2", "{mood:?}: by the file");
+        agent.forget_rejections();
+        unasked.becomes(Mood::Obliging);
+        node.drift(&path, "cpuset.cpus", "0-3");
+        converge(&agent, &spec()).await;
+        assert_eq!(unasked.take_calls().len(), 1, "{mood:?}: tried again after a while");
     }
 }
 

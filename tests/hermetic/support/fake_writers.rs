@@ -6,9 +6,11 @@
 //! - systemd keeps properties, writes them again at `daemon-reload`, and resets what was written past it to them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use trimtab::ports::admission::{CpusetUpdate, UnsolicitedUpdates};
 use trimtab::ports::runtime::{
     Answer, ContainerRuntime, ResourceChange, RuntimeAbout, RuntimeError, RuntimeListing, Terminating,
 };
@@ -116,6 +118,20 @@ fn away(method: &'static str) -> RuntimeError {
 
 fn id_of(path: &str) -> ContainerId {
     parse_leaf(path.rsplit('/').next().unwrap()).unwrap().id
+}
+
+impl fmt::Debug for FakeRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FakeRuntime")
+    }
+}
+
+/// Over NRI it does what it does over CRI.
+impl UnsolicitedUpdates for FakeRuntime {
+    fn update(&self, update: CpusetUpdate) -> Answer<'_, ()> {
+        let CpusetUpdate { id, cpus, mems, .. } = update;
+        Box::pin(async move { self.change(&id, &ResourceChange { cpus, mems, ..ResourceChange::default() }) })
+    }
 }
 
 impl ContainerRuntime for FakeRuntime {

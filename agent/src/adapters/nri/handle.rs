@@ -1,5 +1,7 @@
 //! Changes of containers that no request of the runtime brings.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +12,9 @@ use trimtab_proto::nri::v1alpha1 as nri;
 use super::caller::CallError;
 use super::convert::{self, Failures, Unsayable};
 use super::session::Live;
-use crate::ports::admission::{CpusetUpdate, RuntimePeer};
+use crate::ports::admission::{CpusetUpdate, RuntimePeer, UnsolicitedUpdates};
 use crate::ports::nri_stats::NriStats;
+use crate::ports::runtime::RuntimeError;
 
 /// Longest wait for the runtime, which may be busy with a request that it holds its lock for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -80,5 +83,28 @@ impl NriHandle {
         };
         self.stats.record_updates(count.saturating_sub(failed), failed);
         Ok(answer?.failed.into_iter().map(|update| ContainerId(update.container_id)).collect())
+    }
+}
+
+impl UnsolicitedUpdates for NriHandle {
+    fn update(&self, update: CpusetUpdate) -> Pin<Box<dyn Future<Output = Result<(), RuntimeError>> + Send + '_>> {
+        const METHOD: &str = "UpdateContainers";
+        Box::pin(async move {
+            let away = |detail: String| RuntimeError::Away { socket: "NRI".to_owned(), method: METHOD, detail };
+            let refused = |detail: String| RuntimeError::Refused { method: METHOD, detail };
+            let failed = Self::update(self, vec![update]).await.map_err(|error| match error {
+                UpdateError::NotConnected => away(error.to_string()),
+                UpdateError::Call(cause) => away(cause.to_string()),
+                UpdateError::Unsafe { .. } => refused(error.to_string()),
+                UpdateError::Unsayable(cause) => refused(cause.to_string()),
+            })?;
+            if failed.is_empty() {
+                return Ok(());
+            }
+            Err(RuntimeError::Refused {
+                method: METHOD,
+                detail: "it says that it could not change the container".into(),
+            })
+        })
     }
 }

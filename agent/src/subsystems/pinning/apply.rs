@@ -10,8 +10,9 @@ use trimtab_domain::workload::ContainerId;
 use super::Pinning;
 use super::step::{Expected, FileWrite};
 use super::writers::{self, Via};
+use crate::ports::admission::{CpusetUpdate, UnsolicitedUpdates};
 use crate::ports::cgroups::CgroupError;
-use crate::ports::runtime::RuntimeError;
+use crate::ports::runtime::{ResourceChange, RuntimeError};
 use crate::ports::units::UnitError;
 use crate::reconcile::Error;
 
@@ -55,7 +56,7 @@ impl Pinning {
         self.is_in_time(write)?;
         match &write.via {
             Via::File => self.write_file(write).map_err(|error| failed(error.into()))?,
-            Via::Runtime(id) => match self.tell_runtime(id, write).await {
+            Via::Runtime(id) | Via::Plugin(id) => match self.tell_runtime(id, write).await {
                 Ok(()) if self.is_starting(id, write).map_err(|error| failed(error.into()))? => {
                     // Who was created while the runtime was busy may have got what this one grows onto.
                     self.is_in_time(write)?;
@@ -130,18 +131,39 @@ impl Pinning {
         const METHOD: &str = "UpdateContainerResources";
         // An empty list cannot be told to a runtime: it would be taken for "unchanged".
         let text = write.when_populated.as_ref().filter(|_| write.new.is_empty()).unwrap_or(&write.new);
-        let change = writers::as_resources(write.file, text);
-        let (Some(runtime), Some(change)) = (&self.ports.runtime, change) else {
+        let unsayable = || {
             let detail = format!("{:?} cannot be told for {}", write.new, write.file);
-            return Err(RuntimeError::Refused { method: METHOD, detail });
+            RuntimeError::Refused { method: METHOD, detail }
         };
+        let change = writers::as_resources(write.file, text).ok_or_else(unsayable)?;
         if let Some(cpus) = &change.cpus {
             self.desk.announce(id, cpus);
         }
-        match runtime.update(id, &change).await {
+        let told = match (&write.via, self.desk.updates(), &self.ports.runtime) {
+            (Via::Plugin(_), Some(updates), _) => {
+                let ResourceChange { cpus, mems, .. } = change;
+                self.tell_unasked(&**updates, CpusetUpdate { id: id.clone(), cpus, mems, lift_quota: false }).await
+            }
+            (Via::Runtime(_), _, Some(runtime)) => runtime.update(id, &change).await,
+            _ => Err(unsayable()),
+        };
+        match told {
             Err(RuntimeError::Gone(_)) => Ok(()),
             told => told,
         }
+    }
+
+    /// Once without an answer is enough: it takes half a minute.
+    async fn tell_unasked(&self, updates: &dyn UnsolicitedUpdates, update: CpusetUpdate) -> Result<(), RuntimeError> {
+        if self.lookout.plugin_is_silent() {
+            let detail = "it has not answered the one before".to_owned();
+            return Err(RuntimeError::Away { socket: "NRI".to_owned(), method: "UpdateContainers", detail });
+        }
+        let told = updates.update(update).await;
+        if matches!(told, Err(RuntimeError::Away { .. })) {
+            self.lookout.plugin_silent();
+        }
+        told
     }
 
     /// A unit that is gone needs no property.

@@ -18,7 +18,7 @@ mod synchronize;
 pub(super) mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, watch};
 use trimtab_domain::cgroup::tree::PodTree;
@@ -34,7 +34,7 @@ pub use self::held::HeldContainer;
 use self::standing::Standing;
 use self::state::State;
 use self::tally::Decided;
-use crate::ports::admission::{Admission, CpusetUpdate, Created, Lifecycle, Refused, RuntimePeer};
+use crate::ports::admission::{Admission, CpusetUpdate, Created, Lifecycle, Refused, RuntimePeer, UnsolicitedUpdates};
 use crate::ports::admission_stats::AdmissionStats;
 use crate::ports::runtime::RuntimeListing;
 
@@ -44,6 +44,8 @@ pub struct Desk {
     state: Mutex<State>,
     wake: Arc<Notify>,
     informed: watch::Sender<bool>,
+    /// How the runtime that asks is told what it has not asked for; absent: it is not.
+    updates: OnceLock<Arc<dyn UnsolicitedUpdates>>,
 }
 
 /// What a pass sees of the desk.
@@ -97,6 +99,27 @@ impl Desk {
     #[must_use]
     pub fn wake(&self) -> Arc<Notify> {
         Arc::clone(&self.wake)
+    }
+
+    /// Tells the runtime that asks also what it has not asked for, in this way. Said once.
+    pub fn change_by(&self, updates: Arc<dyn UnsolicitedUpdates>) {
+        // A second way would lead to the same runtime.
+        let _ = self.updates.set(updates);
+    }
+
+    pub(super) fn updates(&self) -> Option<&Arc<dyn UnsolicitedUpdates>> {
+        self.updates.get()
+    }
+
+    /// Containers that the runtime can be told to change over the session in which it asks; none where it might lock up.
+    pub(super) fn changeable(&self) -> BTreeSet<ContainerId> {
+        let state = self.lock();
+        let is_safe = state.peer.as_ref().is_some_and(|peer| peer.safe_unsolicited_updates);
+        if !is_safe || self.updates.get().is_none() {
+            return BTreeSet::new();
+        }
+        let living = state.living.0.iter().filter(|(_, live)| !live.sandboxed);
+        living.map(|(id, _)| id.clone()).collect()
     }
 
     /// Ends when a first pass has told what runs; before that every container that is entitled to exclusive CPUs is

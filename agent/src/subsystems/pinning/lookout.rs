@@ -28,6 +28,8 @@ pub(super) struct Lookout {
 struct Memory {
     refused_by_runtime: BTreeSet<ContainerId>,
     refused_by_systemd: bool,
+    /// No answer to what the runtime had not asked for; each would be waited for anew.
+    silent_over_nri: bool,
     /// True while the masks that are known say nothing of the present.
     threads_wanted: bool,
     threads_seen: Option<Instant>,
@@ -56,6 +58,7 @@ impl Lookout {
         let mut memory = self.memory();
         memory.refused_by_runtime.clear();
         memory.refused_by_systemd = false;
+        memory.silent_over_nri = false;
         memory.threads_wanted = true;
         memory.threads_seen = None;
     }
@@ -66,6 +69,14 @@ impl Lookout {
 
     pub(super) fn units_refused(&self) {
         self.memory().refused_by_systemd = true;
+    }
+
+    pub(super) fn plugin_silent(&self) {
+        self.memory().silent_over_nri = true;
+    }
+
+    pub(super) fn plugin_is_silent(&self) -> bool {
+        self.memory().silent_over_nri
     }
 
     /// Takes out the containers that the runtime has refused to change.

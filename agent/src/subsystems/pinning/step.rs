@@ -98,7 +98,7 @@ impl fmt::Display for PinStep {
                 write!(f, "{}: {} -> {}", write.object, shown(&write.old), shown(&write.new))?;
                 match &write.via {
                     Via::File => Ok(()),
-                    Via::Runtime(_) => f.write_str(" (by the runtime)"),
+                    Via::Runtime(_) | Via::Plugin(_) => f.write_str(" (by the runtime)"),
                     Via::Unit(unit) => write!(f, " (property of {unit})"),
                 }
             }

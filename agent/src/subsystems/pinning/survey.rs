@@ -79,7 +79,11 @@ impl Pinning {
             Some(units) if !self.lookout.systemd_refuses() => units.answers().await,
             _ => false,
         };
-        Writers { runtime: self.lookout.without_refused(known.collect()), units }
+        // Two ways to one runtime would each undo what the other has not heard of.
+        let is_needed = listing.is_none() && !self.lookout.plugin_is_silent();
+        let changeable = if is_needed { self.desk.changeable() } else { BTreeSet::new() };
+        let plugin = self.lookout.without_refused(changeable);
+        Writers { runtime: self.lookout.without_refused(known.collect()), plugin, units }
     }
 
     /// The containers that came since the last look.

@@ -166,6 +166,7 @@ fn explanations(holdings: &Holdings<'_>) -> BTreeMap<ContainerId, Explained> {
         let known = decision.explanations.get(&container.cpuset.path).cloned();
         let writer = match observed.writers.for_container(tree, container) {
             Via::Runtime(_) => "the container runtime (CRI)".to_owned(),
+            Via::Plugin(_) => "the container runtime (NRI)".to_owned(),
             Via::Unit(unit) => format!("systemd (property of {unit}) and the cgroup's files"),
             Via::File => "the cgroup's files".to_owned(),
         };

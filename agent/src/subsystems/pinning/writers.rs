@@ -1,4 +1,4 @@
-//! Through whom a container's cgroup is written: the runtime, else systemd, else the file itself.
+//! Through whom a container's cgroup is written: the runtime (over CRI, else over NRI), else systemd, else the file itself.
 //!
 //! Whoever made a cgroup remembers what it ordered and orders it again: the runtime with its next update, systemd with
 //! the next `daemon-reload`. So what is written past them does not last. Nothing is read or written here.
@@ -34,6 +34,8 @@ pub enum Via {
     File,
     /// The container runtime (CRI), which keeps it in the specification of the container.
     Runtime(ContainerId),
+    /// The same over the session in which it asks (NRI), where CRI is away and it is known to survive that.
+    Plugin(ContainerId),
     /// systemd as a property of this unit, and the agent into the file at once, as runc and crun do: systemd writes a
     /// moment after it has answered.
     Unit(String),
@@ -44,13 +46,23 @@ pub enum Via {
 pub struct Writers {
     /// Containers that the runtime knows and has not refused to change; empty if none answers.
     pub runtime: BTreeSet<ContainerId>,
+    /// The same over NRI; empty while it answers over CRI, or might lock up.
+    pub plugin: BTreeSet<ContainerId>,
     /// systemd answers and has not refused.
     pub units: bool,
 }
 
 impl Writers {
-    /// The safest writer for a container.
+    /// The safest writer for the sets of a container.
     pub(super) fn for_container(&self, tree: &PodTree, container: &ContainerCgroup) -> Via {
+        if self.plugin.contains(&container.id) {
+            return Via::Plugin(container.id.clone());
+        }
+        self.for_container_quota(tree, container)
+    }
+
+    /// The same for its CPU time, of which NRI can only say that it is not bounded.
+    pub(super) fn for_container_quota(&self, tree: &PodTree, container: &ContainerCgroup) -> Via {
         if self.runtime.contains(&container.id) {
             return Via::Runtime(container.id.clone());
         }

@@ -57,7 +57,7 @@ impl Planner<'_> {
                         told: self.observed.told_quota(container, pod.qos, quota.period_us),
                         lift: lifts && owns(path),
                         restores,
-                        via: self.observed.writers.for_container(tree, container),
+                        via: self.observed.writers.for_container_quota(tree, container),
                         when: (When::LiftContainers, When::BoundContainers),
                     })
                 })
