@@ -67,11 +67,14 @@ async fn beside_an_owner(version: Version) -> (FakeCgroups, Pinning, NodeRuntime
 #[tokio::test]
 async fn a_container_that_the_runtime_is_still_making_is_left_to_it_and_not_late() {
     for version in [Version::V1, Version::V2] {
-        still_being_made(version).await;
+        // A runtime need not say in its request that the container is created.
+        for told in [ContainerState::Created, ContainerState::Unknown] {
+            still_being_made(version, told).await;
+        }
     }
 }
 
-async fn still_being_made(version: Version) {
+async fn still_being_made(version: Version, told_state: ContainerState) {
     let (node, agent, mut runtime) = beside_an_owner(version).await;
     runtime.run_pod(BestEffort, "slow", &[]);
     let pod = runtime.pods["slow"].clone();
@@ -79,7 +82,7 @@ async fn still_being_made(version: Version) {
         id: ContainerId(id("slow", 1)),
         sandbox: pod.sandbox.id.clone(),
         name: "app".into(),
-        state: ContainerState::Created,
+        state: told_state,
         created_at_ns: 1,
         pid: None,
         cgroups_path: String::new(),

@@ -248,7 +248,9 @@ impl Planner<'_> {
         let desk = &self.observed.desk;
         let known = desk.roster.container(&container.id).filter(|_| desk.connected);
         let awaited = !self.inherits || desk.born_pinned.contains(&container.id);
-        awaited && is_empty && known.is_some_and(|known| known.state == ContainerState::Created)
+        // In the very request to create it, some runtimes do not say yet that it is created.
+        let is_made = |state| matches!(state, ContainerState::Created | ContainerState::Unknown);
+        awaited && is_empty && known.is_some_and(|known| is_made(known.state))
     }
 
     /// True if version 2 would move pages of processes that run (cgroup-v2.rst, "cpuset.mems"), and nobody asked for
